@@ -1,0 +1,5 @@
+"""``python -m prunebench`` is the command line."""
+
+from prunebench.cli import main
+
+main()

@@ -1,0 +1,191 @@
+"""The command line: a thin adapter between files and the stages. The workflow's rules call it; so can a person."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from prunebench import __version__
+from prunebench.errors import PrunebenchError
+
+
+def _threads(number: int) -> None:
+    """Hold torch and the numerical libraries to so many threads: results depend on it."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[variable] = str(number)
+    import torch
+
+    torch.set_num_threads(number)
+    torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _dense(options: argparse.Namespace) -> None:
+    from prunebench.jobs import DenseJob, read_job
+
+    job = read_job(DenseJob, options.settings)
+    _threads(job.threads)
+    from prunebench import stages
+
+    stages.dense(job, options.out, options.work)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from prunebench.jobs import ScoreJob, read_job
+
+    job = read_job(ScoreJob, options.settings)
+    _threads(job.threads)
+    from prunebench import stages
+
+    stages.score(job, options.network, options.out, options.cost)
+
+
+def _rank(options: argparse.Namespace) -> None:
+    from prunebench.jobs import RankJob, read_job
+    from prunebench.ranking import rank
+
+    rank(read_job(RankJob, options.settings), options.scores, options.out)
+
+
+def _one_shot(options: argparse.Namespace) -> None:
+    from prunebench.jobs import ChainJob, read_job
+
+    job = read_job(ChainJob, options.settings)
+    _threads(job.threads)
+    from prunebench import stages
+
+    stages.one_shot(job, options.dense, options.rankings, options.out, options.work)
+
+
+def _iterative(options: argparse.Namespace) -> None:
+    from prunebench.jobs import ChainJob, read_job
+
+    job = read_job(ChainJob, options.settings)
+    _threads(job.threads)
+    from prunebench import stages
+
+    stages.iterative(job, options.dense, options.scores, options.out, options.work)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from prunebench.jobs import EvaluateJob, read_job
+
+    job = read_job(EvaluateJob, options.settings)
+    _threads(job.threads)
+    from prunebench import stages
+
+    folders = [options.replicate / network for network in options.networks]
+    stages.evaluate(job, options.replicate / "dense", folders)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from prunebench.jobs import EvaluateJob, read_job
+
+    job = read_job(EvaluateJob, options.settings)
+    from prunebench import stages
+
+    stages.measure(job, [options.experiment / network for network in options.networks], options.out)
+
+
+def _collect(options: argparse.Namespace) -> None:
+    from prunebench.config import parse
+    from prunebench.experiments import evaluation_names, network_folders, pairs
+    from prunebench.reporting.collect import NetworkFolder, collect
+
+    suite = parse(json.loads(options.suite), "--suite")
+    networks, measured = [], []
+    for dataset, model in pairs(suite):
+        experiment = options.results / suite.suite / dataset / model
+        measured += [experiment / "measured" / f"{name}.json" for name in evaluation_names(suite, "architecture")]
+        for replicate in range(suite.replicates):
+            folders = network_folders(suite, dataset, model, replicate)
+            networks += [NetworkFolder.from_path(experiment / f"replicate{replicate}" / folder) for folder in folders]
+    collect(networks, measured, options.out, evaluation_names(suite, "network"))
+
+
+def _tables(options: argparse.Namespace) -> None:
+    from prunebench.reporting.tables import write_tables
+
+    write_tables(options.tables)
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from prunebench.reporting.figures import write_figures
+
+    write_figures(options.tables, options.out)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from prunebench.config import read
+
+    suite = read(options.config)
+    print(f"{options.config}: suite '{suite.suite}' is in order")
+
+
+def _schema(options: argparse.Namespace) -> None:
+    from prunebench.config import schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands: one for each stage, and a few for people."""
+    top = argparse.ArgumentParser(
+        prog="prunebench", description="Stages of the pruning benchmark, from files to files (docs/data-contracts.md)."
+    )
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], None], text: str, settings: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if settings:
+            command.add_argument("--settings", required=True, metavar="JSON", help="what the job is told (prunebench.jobs)")
+        return command
+
+    def paths(command: argparse.ArgumentParser, **names: str) -> None:
+        for name, text in names.items():
+            command.add_argument(f"--{name}", type=Path, required=True, metavar="PATH", help=text)
+
+    dense = add("dense", _dense, "Train a dense network, or take one over from files.")
+    paths(dense, out="folder of the network", work="folder for checkpoints")
+    score = add("score", _score, "Score every removable block with every criterion.")
+    paths(score, network="folder of the network", out="scores.csv", cost="scoring.json")
+    rank = add("rank", _rank, "Turn scores into one ranking.csv for each criterion and draw.")
+    paths(rank, scores="scores.csv", out="folder of the one-shot chains")
+    one_shot = add("one-shot", _one_shot, "Remove blocks by rankings of the dense network, then fine-tune once.")
+    paths(one_shot, dense="folder of the dense network", out="folder of the chain", work="folder for checkpoints")
+    one_shot.add_argument("--rankings", type=Path, nargs="+", required=True, metavar="PATH", help="ranking.csv of each draw")
+    iterative = add("iterative", _iterative, "Remove a few blocks, fine-tune, score again, until all points are reached.")
+    paths(iterative, dense="folder of the dense network", scores="its scores.csv", out="folder of the chain", work="checkpoints")
+    evaluate = add("evaluate", _evaluate, "Evaluate networks on the test split: one JSON for each network and evaluation.")
+    paths(evaluate, replicate="folder of the replicate; the dense network is in dense/")
+    measure = add("measure", _measure, "Measure latency and energy once for each distinct architecture.")
+    paths(measure, experiment="folder of the experiment", out="folder of the results")
+    collect = add("collect", _collect, "Gather all results in tidy tables.", settings=False)
+    paths(collect, results="folder of all suites", out="folder of the tables")
+    collect.add_argument("--suite", required=True, metavar="JSON", help="the whole config")
+    for command in (evaluate, measure):
+        command.add_argument("--networks", nargs="+", required=True, metavar="FOLDER", help="networks, below that folder")
+    tables = add("tables", _tables, "Make the paper's tables from the tidy ones: CSV, LaTeX, Markdown.", settings=False)
+    paths(tables, tables="folder of the tidy tables; the paper's go there too")
+    figures = add("figures", _figures, "Make the figures from the tidy tables: PDF and PNG.", settings=False)
+    paths(figures, tables="folder of the tidy tables", out="folder of the figures")
+    check = add("check", _check, "Check a config file.", settings=False)
+    check.add_argument("config", type=Path, help="config/config.yaml")
+    add("schema", _schema, "Print the JSON schema of the config.", settings=False)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a user's mistake ends in one line on standard error and exit status 2."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except PrunebenchError as error:
+        print(f"prunebench: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,331 @@
+"""The typed configuration of a suite: one file says everything, and every mistake in it is refused before a job starts.
+
+The JSON schema in ``workflow/schemas/config.schema.json`` is made from these classes (``prunebench schema``).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prunebench.errors import PrunebenchError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Reference = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+|.+\.py)$")]
+Percent = Annotated[float, Field(gt=0, lt=100)]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are refused, values are not coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Data(Section):
+    """Where images come from and how they are split."""
+
+    root: str = "data"
+    """Folder that holds the datasets, in the form that torchvision expects; digits needs none."""
+    download: bool = False
+    """Whether a missing dataset may be downloaded."""
+    validation_fraction: float = Field(0.1, gt=0, lt=0.5)
+    """Part of the training images that is kept for validation."""
+    test_fraction: float = Field(0.2, gt=0, lt=0.5)
+    """Part of all images that is kept for testing, where the dataset has no official test split (digits)."""
+    normalisation: Literal["per-channel", "per-pixel"] = "per-channel"
+    """Training mean and standard deviation for each channel, or the mean image alone (as in the papers)."""
+
+
+class Training(Section):
+    """Stochastic gradient descent with Nesterov momentum."""
+
+    learning_rate: float = Field(0.1, gt=0)
+    """Learning rate at the start."""
+    schedule: Literal["step", "cosine"] = "cosine"
+    """Divide the rate by 10 at half and three quarters of the epochs, or let it fall to zero along a cosine."""
+    batch_size: int = Field(128, ge=1)
+    """Images in a step."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Nesterov momentum."""
+    weight_decay: float = Field(2e-4, ge=0)
+    """On convolution kernels only; torch's 2e-4 is Keras' l2(1e-4)."""
+    batch_norm_momentum: float = Field(0.1, gt=0, le=1)
+    """Weight of a new batch in the running statistics (torch's sense; Keras' 0.99 is 0.01 here)."""
+    augment: bool = True
+    """Random crop and horizontal flip, as far as they suit the dataset."""
+
+
+class Dense(Training):
+    """Training of the dense network."""
+
+    epochs: int = Field(30, ge=1)
+    """Passes over the training split."""
+
+
+class FineTuning(Training):
+    """Training after removal. Every criterion gets the same budget for a removed block."""
+
+    learning_rate: float = Field(0.01, gt=0)
+    """Learning rate at the start of each fine-tuning."""
+    epochs_per_block: int = Field(1, ge=0)
+    """Epochs for each removed block: one-shot removal of k blocks is followed by k times as many."""
+
+
+class Sample(Section):
+    """The images that criteria see: from the training split, the same for all criteria."""
+
+    images_per_class: int = Field(100, ge=1)
+    """Images of each class."""
+    batch_size: int = Field(100, ge=1)
+    """Images in one forward pass of the sweep; scores do not depend on it."""
+
+
+class ConstraintsSection(Section):
+    """What pruning must leave."""
+
+    keep_first_block: bool = True
+    """The first block of every stage stays."""
+    minimum_blocks: int = Field(2, ge=1)
+    """Fewest blocks of a stage."""
+
+
+class OperatingPoint(Section):
+    """A step of the chain at which the network is kept and evaluated: exactly one of the two keys."""
+
+    blocks: int | None = Field(None, ge=1)
+    """Number of blocks removed."""
+    flops_reduction: Percent | None = None
+    """Reduction of multiply-accumulates in percent; reached with the smallest number of blocks that gives it, less 0.01 points."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> OperatingPoint:
+        if (self.blocks is None) == (self.flops_reduction is None):
+            raise ValueError("give either blocks or flops_reduction")
+        return self
+
+    @property
+    def name(self) -> str:
+        """As in paths: ``blocks3`` or ``flops54_6``."""
+        if self.blocks is not None:
+            return f"blocks{self.blocks}"
+        return f"flops{self.flops_reduction:g}".replace(".", "_")
+
+
+class OneShot(Section):
+    """Remove all blocks by the dense network's scores, then fine-tune once."""
+
+    criteria: list[Reference] = Field(default_factory=list)
+    """Names of criteria, or paths of Python files that define one."""
+    draws: int = Field(10, ge=1)
+    """Repetitions of criteria that draw at random."""
+
+
+class Iterative(OneShot):
+    """Remove a few blocks, fine-tune, score again."""
+
+    draws: int = Field(3, ge=1)
+    """Repetitions of criteria that draw at random."""
+    blocks_per_step: int = Field(1, ge=1)
+    """Blocks removed between two fine-tunings."""
+
+
+class Schedules(Section):
+    """How removal and fine-tuning take turns, and which criteria are followed in each way."""
+
+    one_shot: OneShot = Field(default_factory=OneShot, alias="one-shot")
+    """All blocks at once."""
+    iterative: Iterative = Field(default_factory=Iterative)
+    """A few blocks at a time."""
+
+
+class External(Section):
+    """What rules of your own deliver (docs/adding-a-method.md)."""
+
+    rules: list[str] = Field(default_factory=list)
+    """Snakemake files to include."""
+    rankings: list[Name] = Field(default_factory=list)
+    """Criteria whose ranking.csv a rule of yours writes; pruned one-shot."""
+    networks: list[Name] = Field(default_factory=list)
+    """Methods whose pruned network a rule of yours writes; evaluated as delivered."""
+
+
+class Latency(Section):
+    """How latency is measured."""
+
+    batch_size: int = Field(256, ge=1)
+    """The large batch, beside batch 1."""
+    seconds: float = Field(1.0, gt=0)
+    """Time spent on each batch size, after warm-up."""
+
+
+class EnergySection(Section):
+    """How energy and carbon are accounted."""
+
+    country_iso_code: str = Field("DEU", pattern=r"^[A-Z]{3}$")
+    """Country whose carbon intensity is used."""
+    carbon_intensity_g_per_kwh: float | None = Field(None, gt=0)
+    """Carbon intensity to use in place of the country's."""
+    cpu_power_watts: float | None = Field(None, gt=0)
+    """Nominal power of the whole processor, where it cannot be measured and the tables do not know it."""
+    seconds: float = Field(60.0, gt=0)
+    """How long inference is repeated for a measurement."""
+    batch_size: int = Field(256, ge=1)
+    """Images in a forward pass of that measurement."""
+
+
+class Experiment(Section):
+    """One dataset and model; the other keys replace the suite's for this experiment."""
+
+    dataset: Reference
+    """Name of a dataset, or path of a Python file that defines one."""
+    model: Reference
+    """Name of a model, or path of a Python file that defines one."""
+    dense: str = "train"
+    """`train`, or the folder of a trained network (architecture.json, weights.safetensors); `{replicate}` in it is filled in."""
+    keras_compatible: bool = False
+    """Convolution biases, batch-norm epsilon and padding as in Keras, for networks imported from there."""
+    dense_training: Dense | None = None
+    """In place of the suite's `dense_training`."""
+    fine_tuning: FineTuning | None = None
+    """In place of the suite's `fine_tuning`."""
+    operating_points: list[OperatingPoint] | None = Field(None, min_length=1)
+    """In place of the suite's `operating_points`."""
+    sample: Sample | None = None
+    """In place of the suite's `sample`."""
+
+
+class Suite(Section):
+    """A suite of experiments: the whole config file."""
+
+    suite: Name
+    """Name of the suite: results go to results/<suite>/."""
+    seed: int = Field(0, ge=0)
+    """Every other seed is derived from this one and from what it is for."""
+    replicates: int = Field(3, ge=1)
+    """Independent repetitions: dense training, sample and random draws."""
+    threads: int = Field(1, ge=1)
+    """CPU threads of a job. Part of what makes results reproducible, so it is not the number of cores."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    """`auto` takes a GPU where there is one."""
+    experiments: list[Experiment] = Field(min_length=1)
+    """Datasets and models."""
+    schedules: Schedules
+    """Which criteria are followed one-shot and which iteratively."""
+    operating_points: list[OperatingPoint] = Field(min_length=1)
+    """Where networks are evaluated."""
+    data: Data = Field(default_factory=Data)
+    """Where images come from and how they are split."""
+    sample: Sample = Field(default_factory=Sample)
+    """The images that criteria see."""
+    constraints: ConstraintsSection = Field(default_factory=ConstraintsSection)
+    """What pruning must leave."""
+    dense_training: Dense = Field(default_factory=Dense)
+    """Training of dense networks."""
+    fine_tuning: FineTuning = Field(default_factory=FineTuning)
+    """Training after removal."""
+    evaluations: list[Reference] = Field(default=["accuracy", "complexity", "latency", "energy"], min_length=1)
+    """Names of evaluations, or paths of Python files that define one."""
+    latency: Latency = Field(default_factory=Latency)
+    """How latency is measured."""
+    energy: EnergySection = Field(default_factory=EnergySection)
+    """How energy and carbon are accounted."""
+    external: External = Field(default_factory=External)
+    """What rules of your own deliver."""
+
+
+def parse(content: Mapping[str, Any], origin: str) -> Suite:
+    """Check a config and give it types.
+
+    Args:
+        content: The config as read from YAML.
+        origin: Name of its file or files, for messages.
+
+    Raises:
+        PrunebenchError: one line for each mistake: file, key, value and what would be accepted.
+    """
+    try:
+        suite = Suite.model_validate(dict(content))
+    except ValidationError as error:
+        raise PrunebenchError("\n".join(_explain(detail, origin) for detail in error.errors())) from None
+    mistakes = list(_mistakes(suite))
+    if mistakes:
+        raise PrunebenchError("\n".join(f"{origin}: {mistake}" for mistake in mistakes))
+    return suite
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """('schedules', 'one-shot', 'criteria', 2) to schedules.one-shot.criteria[2]."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _explain(detail: Any, origin: str) -> str:
+    """One line on a mistake that pydantic found."""
+    location, value = detail["loc"], detail["input"]
+    match detail["type"]:
+        case "extra_forbidden":
+            known = _keys_at(location[:-1])
+            near = difflib.get_close_matches(str(location[-1]), known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            return f"{origin}: {_key(location)}: unknown key{hint} (accepted: {', '.join(known)})"
+        case "missing":
+            return f"{origin}: {_key(location)}: this key is required"
+        case "value_error":
+            return f"{origin}: {_key(location)}: {detail['ctx']['error']}, not {value!r}"
+    return f"{origin}: {_key(location)}: {value!r} is refused: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """Keys that the section at a location accepts, from the schema."""
+    schema = Suite.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in location:
+        node = node["items"] if isinstance(part, int) else node["properties"][part]
+        for option in [*node.get("anyOf", []), *node.get("allOf", []), node]:
+            reference = option.get("items", option).get("$ref") or option.get("$ref")
+            if reference and "items" not in option:
+                node = schema["$defs"][reference.rsplit("/", 1)[-1]]
+            elif "items" in option:
+                node = option
+                if "$ref" in option["items"]:
+                    node = {"items": schema["$defs"][option["items"]["$ref"].rsplit("/", 1)[-1]]}
+    return list(node.get("properties", {}))
+
+
+def _mistakes(suite: Suite) -> list[str]:
+    """What types alone cannot see: names that do not exist, points that the model cannot reach, paths that are not there."""
+    from prunebench import experiments
+
+    return experiments.mistakes(suite)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the config, with every key's meaning and default."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Suite.model_json_schema()}
+
+
+def read(path: Path) -> Suite:
+    """Read and check a config file.
+
+    Raises:
+        PrunebenchError: the file is missing, not YAML, or holds a mistake.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PrunebenchError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise PrunebenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise PrunebenchError(f"{path}: holds {type(content).__name__}, expected keys and values")
+    return parse(content, str(path))
+
+

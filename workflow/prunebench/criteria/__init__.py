@@ -1,0 +1,65 @@
+"""Criteria: what decides which block goes first.
+
+A criterion gives every candidate block a score. A Python file that defines one object of ``Criterion`` adds one
+(``docs/adding-a-method.md``). Definitions import no torch at module level, since they are read whenever the workflow is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from prunebench import plugins
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from prunebench.scoring import Probe
+
+Scores = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A plugin.
+
+    Attributes:
+        name: As in configs, paths and tables.
+        score: Takes a ``Probe`` and returns one number for each of ``probe.blocks``, in their order.
+        needs: What the shared sweep over silenced blocks has to collect: ``features`` (means and covariances), ``labels`` (the
+            same for each class), ``values`` (every feature of every image); ``gradients`` if the criterion runs backward passes.
+        combines: Other criteria whose scores it reads through ``probe.scores``.
+        removes: Which end of the scores goes first.
+        draws: Whether it draws at random, so that it is repeated.
+        source: Paper and equation.
+    """
+
+    name: str
+    score: Callable[[Probe], Sequence[float]]
+    needs: tuple[str, ...] = ()
+    combines: tuple[str, ...] = ()
+    removes: Literal["lowest", "highest"] = "lowest"
+    draws: bool = False
+    source: str = field(default="", kw_only=True)
+
+
+def find_criterion(reference: str) -> Criterion:
+    """The criterion that a name or the path of a Python file stands for."""
+    return plugins.find(Criterion, "criteria", reference)
+
+
+def order_of_removal(blocks: Sequence[str], scores: Sequence[float], removes: str) -> list[str]:
+    """Blocks from the first to go to the last; a tie goes to the earlier block."""
+    sign = 1.0 if removes == "lowest" else -1.0
+    return [blocks[i] for i in sorted(range(len(blocks)), key=lambda i: (sign * scores[i], i))]
+
+
+def ranks(scores: Sequence[float] | np.ndarray, removes: str = "lowest") -> np.ndarray:
+    """Ranks of scores, 1 for the first to go; ties share the average of their ranks."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    values = np.asarray(scores, dtype=float)
+    result: np.ndarray = rankdata(values if removes == "lowest" else -values, method="average")
+    return result

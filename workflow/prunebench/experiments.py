@@ -1,0 +1,246 @@
+"""From a suite to its experiments: which chains there are, what each job is told, and what in a config cannot work.
+
+Nothing here imports torch, so that a workflow is planned in a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunebench import __version__, plugins
+from prunebench.config import Experiment, OperatingPoint, Suite
+from prunebench.criteria import Criterion, find_criterion
+from prunebench.data import Dataset, find_dataset
+from prunebench.errors import PrunebenchError
+from prunebench.evaluation import Evaluation, find_evaluation
+from prunebench.models import Architecture, Model, find_model
+from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
+
+SCHEDULES = ("one-shot", "iterative")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A dataset and a model of the suite, with what the experiment sets for itself."""
+
+    experiment: Experiment
+    dataset: Dataset
+    model: Model
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the dense network."""
+        options = {"keras_compatible": True} if self.experiment.keras_compatible else {}
+        return self.model.dense(self.experiment.model, self.dataset.input_shape, self.dataset.classes, **options)
+
+
+def pairs(suite: Suite) -> dict[tuple[str, str], Pair]:
+    """The suite's experiments by (dataset, model)."""
+    found = {}
+    for experiment in suite.experiments:
+        pair = Pair(experiment, find_dataset(experiment.dataset), find_model(experiment.model))
+        found[pair.dataset.name, pair.model.name] = pair
+    return found
+
+
+def criteria(suite: Suite, schedule: str) -> dict[str, tuple[str, Criterion]]:
+    """Criteria followed on a schedule: name to (reference in the config, criterion)."""
+    section = suite.schedules.one_shot if schedule == "one-shot" else suite.schedules.iterative
+    return {(criterion := find_criterion(reference)).name: (reference, criterion) for reference in section.criteria}
+
+
+def draws(suite: Suite, schedule: str, criterion: str) -> int:
+    """How often a criterion is repeated within a replicate."""
+    if schedule not in SCHEDULES or criterion not in criteria(suite, schedule):
+        return 1
+    section = suite.schedules.one_shot if schedule == "one-shot" else suite.schedules.iterative
+    return section.draws if criteria(suite, schedule)[criterion][1].draws else 1
+
+
+def points(suite: Suite, pair: Pair) -> list[OperatingPoint]:
+    """Operating points of an experiment."""
+    return pair.experiment.operating_points or suite.operating_points
+
+
+def network_folders(suite: Suite, dataset: str, model: str, replicate: int | str) -> Iterator[str]:
+    """Folders of all networks of a replicate, below ``replicate<r>/``, the dense one first."""
+    yield "dense"
+    names = [point.name for point in points(suite, pairs(suite)[dataset, model])]
+    chains = [(schedule, name) for schedule in SCHEDULES for name in criteria(suite, schedule)]
+    chains += [("one-shot", name) for name in suite.external.rankings]
+    chains += [("delivered", name) for name in suite.external.networks]
+    for schedule, name in chains:
+        for draw in range(draws(suite, schedule, name)):
+            for point in names:
+                yield f"{schedule}/{name}/draw{draw}/{point}"
+
+
+def evaluations(suite: Suite, per: str) -> list[str]:
+    """References of the evaluations that are made for each ``network``, or once for each distinct ``architecture``."""
+    return [reference for reference in suite.evaluations if find_evaluation(reference).per == per]
+
+
+def evaluation_names(suite: Suite, per: str) -> list[str]:
+    """Names of those evaluations, as in file names."""
+    return [find_evaluation(reference).name for reference in evaluations(suite, per)]
+
+
+def context(suite: Suite, dataset: str, model: str, replicate: int | str | None = None) -> dict[str, Any]:
+    """What every job on a network is told. Only what a job is told can make it run again."""
+    experiment = pairs(suite)[dataset, model].experiment
+    return {
+        "version": __version__,
+        "suite": suite.suite,
+        "dataset": experiment.dataset,
+        "model": experiment.model,
+        "keras_compatible": experiment.keras_compatible,
+        "replicate": None if replicate is None else int(replicate),
+        "seed": suite.seed,
+        "threads": suite.threads,
+        "device": suite.device,
+        "data": suite.data.model_dump(),
+    }
+
+
+def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
+    """Settings of the job that trains or takes over a dense network."""
+    experiment = pairs(suite)[dataset, model].experiment
+    return {
+        **context(suite, dataset, model, replicate),
+        "dense": experiment.dense.replace("{replicate}", str(replicate)),
+        "training": (experiment.dense_training or suite.dense_training).model_dump(),
+        "energy": suite.energy.model_dump(),
+    }
+
+
+def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
+    """Settings of the job that scores a dense network with every criterion of the suite."""
+    repeats: dict[str, int] = {}
+    for schedule in SCHEDULES:
+        for name, (reference, _) in criteria(suite, schedule).items():
+            repeats[reference] = max(repeats.get(reference, 0), draws(suite, schedule, name))
+    return {
+        **context(suite, dataset, model, replicate),
+        "criteria": repeats,
+        "sample": (pairs(suite)[dataset, model].experiment.sample or suite.sample).model_dump(),
+        "constraints": suite.constraints.model_dump(),
+    }
+
+
+def rank_job(suite: Suite) -> dict[str, Any]:
+    """Settings of the job that turns the dense network's scores into rankings."""
+    return {
+        "version": __version__,
+        "criteria": {ref: draws(suite, "one-shot", name) for name, (ref, _) in criteria(suite, "one-shot").items()},
+    }
+
+
+def chain_job(
+    suite: Suite, dataset: str, model: str, replicate: int | str, schedule: str, criterion: str
+) -> dict[str, Any]:
+    """Settings of the job that follows one criterion to all operating points."""
+    pair = pairs(suite)[dataset, model]
+    reference = criteria(suite, schedule)[criterion][0] if criterion in criteria(suite, schedule) else criterion
+    return {
+        **context(suite, dataset, model, replicate),
+        "schedule": schedule,
+        "criterion": reference,
+        "draws": draws(suite, schedule, criterion),
+        "blocks_per_step": suite.schedules.iterative.blocks_per_step,
+        "operating_points": [point.model_dump() for point in points(suite, pair)],
+        "constraints": suite.constraints.model_dump(),
+        "fine_tuning": (pair.experiment.fine_tuning or suite.fine_tuning).model_dump(),
+        "sample": (pair.experiment.sample or suite.sample).model_dump(),
+        "energy": suite.energy.model_dump(),
+    }
+
+
+def evaluate_job(suite: Suite, dataset: str, model: str, replicate: int | str | None, per: str) -> dict[str, Any]:
+    """Settings of the job that evaluates networks (``per="network"``) or measures architectures."""
+    options = {"latency": suite.latency.model_dump(), "energy": suite.energy.model_dump()}
+    return {
+        **context(suite, dataset, model, replicate),
+        "evaluations": evaluations(suite, per),
+        "options": options if per == "architecture" else {},
+    }
+
+
+def mistakes(suite: Suite) -> list[str]:
+    """What types alone cannot see in a config: one line each, beginning with the key."""
+    found: list[str] = []
+
+    def look(key: str, find: Any, reference: str) -> Any:
+        try:
+            return find(reference)
+        except PrunebenchError as error:
+            found.append(f"{key}: {error}")
+            return None
+
+    for schedule, section in (("one-shot", suite.schedules.one_shot), ("iterative", suite.schedules.iterative)):
+        seen: dict[str, str] = {}
+        for index, reference in enumerate(section.criteria):
+            key = f"schedules.{schedule}.criteria[{index}]"
+            criterion = look(key, find_criterion, reference)
+            if criterion and criterion.name in seen:
+                found.append(f"{key}: '{reference}' is a second criterion named '{criterion.name}'")
+            if criterion:
+                seen[criterion.name] = reference
+                for other in criterion.combines:
+                    look(f"{key}: combines", find_criterion, other)
+    for index, reference in enumerate(suite.evaluations):
+        look(f"evaluations[{index}]", find_evaluation, reference)
+    for index, name in enumerate([*suite.external.rankings, *suite.external.networks]):
+        if name in plugins.builtin(Criterion, "criteria"):
+            found.append(f"external: '{name}' is the name of a built-in criterion; choose another")
+        if name in [*suite.external.rankings, *suite.external.networks][:index]:
+            found.append(f"external: '{name}' is named twice")
+    for index, rules in enumerate(suite.external.rules):
+        if not Path(rules).is_file():
+            found.append(f"external.rules[{index}]: '{rules}': no such file (paths are relative to the working directory)")
+    if not (suite.schedules.one_shot.criteria or suite.schedules.iterative.criteria or suite.external.networks):
+        found.append("schedules: no criterion is named in schedules.one-shot.criteria or schedules.iterative.criteria")
+
+    known: set[tuple[str, str]] = set()
+    for index, experiment in enumerate(suite.experiments):
+        key = f"experiments[{index}]"
+        dataset = look(f"{key}.dataset", find_dataset, experiment.dataset)
+        model = look(f"{key}.model", find_model, experiment.model)
+        if not dataset or not model:
+            continue
+        if (dataset.name, model.name) in known:
+            found.append(f"{key}: '{dataset.name}' with '{model.name}' is there twice")
+        known.add((dataset.name, model.name))
+        if experiment.dense != "train":
+            folder = Path(experiment.dense.replace("{replicate}", "0"))
+            if not (folder / "architecture.json").is_file():
+                found.append(f"{key}.dense: '{experiment.dense}': {folder}/architecture.json: no such file; give `train` or a folder")
+        found += [f"{where}: {reason}" for where, reason in _unreachable(suite, Pair(experiment, dataset, model), index)]
+    return found
+
+
+def _unreachable(suite: Suite, pair: Pair, index: int) -> Iterator[tuple[str, str]]:
+    """Operating points that the model and the constraints do not allow, or that are there twice."""
+    constraints = Constraints(**suite.constraints.model_dump())
+    dense = pair.architecture
+    removable = allowed(dense.blocks, dense, constraints)
+    reach = flops_reduction(dense.without(removable), dense) if removable else 0.0
+    own = pair.experiment.operating_points is not None
+    seen: set[str] = set()
+    for number, point in enumerate(points(suite, pair)):
+        where = f"experiments[{index}].operating_points[{number}]" if own else f"operating_points[{number}]"
+        if point.blocks is not None and point.blocks > len(removable):
+            yield f"{where}.blocks", (
+                f"{point.blocks} is more than {pair.model.name} can lose: at most {len(removable)} of its "
+                f"{len(candidates(dense, constraints))} candidate blocks (a FLOPs reduction of {reach:.2f} %)"
+            )
+        if point.flops_reduction is not None and point.flops_reduction > reach + 0.01:
+            yield f"{where}.flops_reduction", (
+                f"{point.flops_reduction:g} % is out of reach for {pair.model.name}: "
+                f"at most {reach:.2f} %, with {len(removable)} blocks removed"
+            )
+        if point.name in seen:
+            yield where, f"{point.name} is there twice"
+        seen.add(point.name)

@@ -1,0 +1,33 @@
+"""From scores to rankings: the stage that needs no torch, and that any rule of a user's own can stand in for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prunebench.artifacts import read_csv, write_csv
+from prunebench.criteria import find_criterion, order_of_removal
+from prunebench.errors import PrunebenchError
+from prunebench.jobs import RankJob
+
+
+def rank(job: RankJob, scores: Path, out: Path) -> None:
+    """Write ``<criterion>/draw<d>/ranking.csv`` below ``out`` for each criterion and draw.
+
+    Raises:
+        PrunebenchError: a criterion or draw has no scores.
+    """
+    rows = read_csv(scores, ["criterion", "draw", "block", "score"])
+    for reference, draws in job.criteria.items():
+        criterion = find_criterion(reference)
+        for draw in range(draws):
+            mine = [row for row in rows if row["criterion"] == criterion.name and row["draw"] == str(draw)]
+            if not mine:
+                raise PrunebenchError(f"{scores}: no scores of {criterion.name}, draw {draw}; delete it and run again")
+            values = {row["block"]: row["score"] for row in mine}
+            blocks = list(values)
+            order = order_of_removal(blocks, [float(values[block]) for block in blocks], criterion.removes)
+            write_csv(
+                out / criterion.name / f"draw{draw}" / "ranking.csv",
+                ["block", "rank", "score"],
+                [(block, place, values[block]) for place, block in enumerate(order, start=1)],
+            )

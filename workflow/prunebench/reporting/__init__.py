@@ -1,0 +1,1 @@
+"""From result files to tidy tables, statistics, the paper's tables and figures; free of torch."""

@@ -1,0 +1,511 @@
+"""The paper's figures, from the tidy tables alone: PDF with embedded TrueType fonts and PNG at 200 dpi."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from scipy.stats import kendalltau, rankdata
+
+from prunebench import artifacts
+from prunebench.errors import PrunebenchError
+from prunebench.reporting.collect import DENSE, Tables, read_tables
+from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
+from prunebench.reporting.tables import MINUS, accuracy_by_replicate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SUFFIXES = ("pdf", "png")
+HIGHEST_FIRST = frozenset({"last"})
+"""Built-in criteria whose highest score goes first; of all others the lowest does."""
+
+_STYLE: dict[str, Any] = {
+    **sns.axes_style("ticks", {"axes.grid": True, "grid.color": "0.92", "axes.edgecolor": "0.3"}),
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "prunebench",
+    "savefig.dpi": 200,
+}
+_ORDERED = "viridis"
+_GREY = "0.55"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a criterion's line is drawn; markers and dashes tell lines apart where colours are printed in grey."""
+
+    colour: str
+    marker: str
+    dashes: Any = "-"
+    prominent: bool = True
+
+    def line(self) -> dict[str, Any]:
+        """Properties of a matplotlib line."""
+        filled = self.marker not in _UNFILLED
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "linestyle": self.dashes,
+            "linewidth": 1.6 if self.prominent else 0.7,
+            "markersize": 5.5 if self.prominent else 4.8,
+            # A thin white edge keeps markers apart that lie on each other.
+            "markeredgecolor": "white" if filled else self.colour,
+            "markeredgewidth": 0.4 if filled else 0.9,
+        }
+
+
+# Colours of Okabe and Ito (2008), which keep apart for all common kinds of colour blindness.
+_LOOKS = {
+    "consensus": _Look("#0072B2", "o"),
+    "cka": _Look("#D55E00", "s", (0, (5, 1.5))),
+    "first": _Look("#009E73", "^", (0, (4, 1.5, 1, 1.5))),
+    "last": _Look("#CC79A7", "v", (0, (1, 1.2))),
+    "random": _Look("0.35", "", (0, (2, 1))),
+}
+_OWN = [("#E69F00", "D", (0, (6, 1, 1, 1, 1, 1))), ("#56B4E9", "P", (0, (3, 1))), ("#000000", "X", (0, (8, 2)))]
+_MUTED_MARKERS = "<>dx1p+"
+_UNFILLED = "x1+"
+_METRICS = (
+    "linear_0",
+    "linear_1",
+    "permutation",
+    "gaussian_stochastic_0",
+    "gaussian_stochastic_1",
+    "gaussian_stochastic_2",
+    "wasserstein",
+)
+
+
+def write_figures(tables: Path, out: Path, highest_first: Collection[str] = HIGHEST_FIRST) -> list[Path]:
+    """Draw every figure of every dataset and model: ``<out>/<figure>_<dataset>_<model>.pdf`` and ``.png``.
+
+    Args:
+        tables: the folder of the tidy tables.
+        out: the folder of the figures.
+        highest_first: the criteria whose highest score goes first.
+
+    Returns:
+        The files written. A figure that the suite has no values for is drawn as a note that says so.
+
+    Raises:
+        PrunebenchError: a tidy table is missing or corrupt.
+    """
+    tidy = read_tables(tables)
+    written = []
+    for dataset, model in tidy.designs():
+        for name in FIGURES:
+            figure = make_figure(name, tidy, dataset, model, highest_first)
+            written += save(figure, out / f"{name}_{dataset}_{model}")
+    return written
+
+
+def make_figure(
+    name: str, tables: Tables, dataset: str, model: str, highest_first: Collection[str] = HIGHEST_FIRST
+) -> Figure:
+    """Make one of ``FIGURES`` for a dataset and model.
+
+    Raises:
+        PrunebenchError: there is no figure of that name, or the tables do not know the dataset and model.
+    """
+    if name not in FIGURES:
+        raise PrunebenchError(f"figure {name!r} does not exist; there are {', '.join(FIGURES)}")
+    if (dataset, model) not in tables.designs():
+        raise PrunebenchError(f"results.csv has no row of dataset {dataset!r} and model {model!r}")
+
+    def of_pair(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
+
+    chosen = Tables(*(of_pair(f) for f in (tables.results, tables.measured, tables.scores, tables.removals)))
+    with mpl.rc_context(_STYLE):
+        return FIGURES[name](chosen, f"{dataset}, {model}", highest_first)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Save a figure as PDF and PNG, without dates, so that the same values give the same bytes."""
+    metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    written = []
+    with mpl.rc_context(_STYLE):
+        for suffix in SUFFIXES:
+            path = stem.with_name(f"{stem.name}.{suffix}")
+            artifacts.write_atomically(path, lambda p, s=suffix: figure.savefig(p, metadata=metadata[s]))
+            written.append(path)
+    return written
+
+
+# --- accuracy against FLOPs reduction --------------------------------------------------------------------------------
+
+
+def _accuracy(tables: Tables, title: str, highest_first: Collection[str]) -> Figure:
+    """Accuracy change by criterion at every operating point, one panel for each schedule."""
+    networks = accuracy_by_replicate(tables.results)
+    networks = networks[(networks["schedule"] != DENSE)].dropna(subset=["change_pp", "flops_reduction_percent"])
+    schedules = ordered_schedules(networks["schedule"])
+    if not schedules:
+        return _note(title, "No pruned network has both an accuracy and a FLOPs reduction.")
+    criteria = ordered_criteria(networks["criterion"])
+    looks = _looks(criteria)
+    figure = Figure(figsize=(3.1 * len(schedules) + 2.3, 3.7), layout="constrained")
+    panels = figure.subplots(1, len(schedules), sharey=True, squeeze=False)[0]
+    for panel, schedule in zip(panels, schedules, strict=True):
+        rows = networks[networks["schedule"] == schedule]
+        _accuracy_panel(panel, rows, looks)
+        panel.set_title(f"{title}: {schedule}" if len(schedules) == 1 else schedule)
+        panel.set_xlabel("FLOPs reduction (%)")
+    panels[0].set_ylabel("Accuracy change against dense (pp)")
+    if len(schedules) > 1:
+        figure.suptitle(title, fontsize=9.5)
+    figure.legend(handles=_legend(criteria, looks), loc="outside right upper", frameon=False, handlelength=3.4)
+    return figure
+
+
+def _accuracy_panel(panel: Axes, rows: pd.DataFrame, looks: dict[str, _Look]) -> None:
+    panel.axhline(0, color="0.2", linewidth=0.9, zorder=1)
+    levels = np.sort(rows.groupby("operating_point")["flops_reduction_percent"].mean().to_numpy())
+    gap = float(np.diff(levels).min()) if levels.size > 1 else 10.0
+    shown = [c for c in ordered_criteria(rows["criterion"]) if c != "random"]
+    # Criteria that reach the same reduction would hide each other, so they stand side by side around it.
+    offsets = np.linspace(-0.17, 0.17, len(shown)) * gap if len(shown) > 1 else np.zeros(len(shown))
+    random_rows = rows[rows["criterion"] == "random"]
+    if not random_rows.empty:
+        _random_band(panel, random_rows, 0.2 * gap, looks["random"])
+    for criterion, offset in zip(shown, offsets, strict=True):
+        replicates = rows[rows["criterion"] == criterion].groupby(["operating_point", "replicate"])
+        points = replicates[["flops_reduction_percent", "change_pp"]].mean().groupby("operating_point")
+        mean, deviation = points.mean(), points["change_pp"].std(ddof=1).fillna(0.0)
+        order = np.argsort(mean["flops_reduction_percent"].to_numpy(), kind="stable")
+        look = looks[criterion]
+        panel.errorbar(
+            mean["flops_reduction_percent"].to_numpy()[order] + offset,
+            mean["change_pp"].to_numpy()[order],
+            yerr=deviation.to_numpy()[order],
+            elinewidth=1.0 if look.prominent else 0.6,
+            **look.line(),
+            zorder=4 if look.prominent else 3,
+        )
+    panel.margins(x=0.08, y=0.08)
+    span = float(np.ptp(levels))
+    # The points themselves are the ticks unless their numbers would run into each other.
+    if levels.size == 1 or gap > 0.16 * span:
+        panel.set_xticks(levels, [f"{level:.2f}" for level in levels])
+    sns.despine(ax=panel)
+
+
+def _random_band(panel: Axes, rows: pd.DataFrame, half_width: float, look: _Look) -> None:
+    points = rows.groupby("operating_point").agg(
+        x=("flops_reduction_percent", "mean"), low=("change_pp", "min"), high=("change_pp", "max")
+    )
+    replicates = rows.groupby(["operating_point", "replicate"])["change_pp"].mean()
+    points["mean"] = replicates.groupby("operating_point").mean()
+    points = points.sort_values("x")
+    # The band reaches as far as the criteria that stand beside a point, and is seen where there is one point only.
+    x = points["x"].to_numpy()
+    x = np.concatenate([[x[0] - half_width], x, [x[-1] + half_width]])
+    low, high, mean = (np.pad(points[name].to_numpy(), 1, mode="edge") for name in ("low", "high", "mean"))
+    panel.fill_between(x, low, high, color="0.86", linewidth=0, zorder=0.5)
+    panel.plot(x, mean, color=look.colour, linestyle=look.dashes, linewidth=1.6, zorder=2)
+
+
+def _looks(criteria: Sequence[str]) -> dict[str, _Look]:
+    looks, own, muted = {}, 0, 0
+    for criterion in criteria:
+        if criterion in _LOOKS:
+            looks[criterion] = _LOOKS[criterion]
+        elif criterion in _METRICS or own == len(_OWN):
+            looks[criterion] = _Look(_GREY, _MUTED_MARKERS[muted % len(_MUTED_MARKERS)], "-", prominent=False)
+            muted += 1
+        else:
+            looks[criterion] = _Look(*_OWN[own])
+            own += 1
+    return looks
+
+
+def _legend(criteria: Sequence[str], looks: dict[str, _Look]) -> list[Any]:
+    prominent = [c for c in criteria if looks[c].prominent and c != "random"]
+    muted = [c for c in criteria if not looks[c].prominent]
+    handles: list[Any] = [
+        Line2D([], [], label=c, **looks[c].line()) for c in [*prominent, *muted]
+    ]
+    if "random" in criteria:
+        look = looks["random"]
+        handles.append(Line2D([], [], color=look.colour, linestyle=look.dashes, linewidth=1.6, label="random: mean"))
+        handles.append(Patch(facecolor="0.86", label="random: lowest to highest\nof all draws and replicates"))
+    handles.append(Line2D([], [], color="none", label=f"bars: {chr(177)} 1 standard deviation\nover replicates"))
+    return handles
+
+
+# --- scores and their agreement --------------------------------------------------------------------------------------
+
+
+def dense_ranks(scores: pd.DataFrame, highest_first: Collection[str] = HIGHEST_FIRST) -> pd.DataFrame:
+    """Ranks of the dense network's blocks by every criterion but random: 1 goes first, ties share their mean rank.
+
+    Args:
+        scores: rows of the tidy table ``scores`` of one dataset and model.
+        highest_first: criteria whose highest score goes first.
+
+    Returns:
+        One row for each (replicate, criterion), one column for each block.
+    """
+    rows = scores[(scores["schedule"] == DENSE) & (scores["step"] == 0) & (scores["criterion"] != "random")]
+    # A criterion of the user that draws at random is shown by its first draw.
+    rows = rows[rows["draw"] == 0]
+    wide = rows.pivot(index=["replicate", "criterion"], columns="block", values="score")
+    wide = wide[sorted(wide.columns, key=natural)]
+    signs = [-1.0 if criterion in highest_first else 1.0 for criterion in wide.index.get_level_values("criterion")]
+    oriented = wide.to_numpy() * np.asarray(signs)[:, None]
+    ranks = rankdata(oriented, axis=1, nan_policy="omit") if oriented.size else oriented
+    return pd.DataFrame(ranks, index=wide.index, columns=wide.columns)
+
+
+def rank_agreement(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Kendall's tau-b between criteria over the blocks, mean over replicates; ``nan`` where a criterion ties all blocks.
+
+    Args:
+        ranks: as ``dense_ranks`` returns them.
+    """
+    criteria = ordered_criteria(ranks.index.get_level_values("criterion"))
+    of_replicate = []
+    for _, group in ranks.groupby(level="replicate"):
+        rows = group.droplevel("replicate").reindex(criteria)
+        table = np.full((len(criteria), len(criteria)), math.nan)
+        for i in range(len(criteria)):
+            for j in range(len(criteria)):
+                table[i, j] = kendalltau(rows.iloc[i], rows.iloc[j], nan_policy="omit").statistic
+        of_replicate.append(table)
+    stack = np.stack(of_replicate)
+    known = ~np.isnan(stack)
+    count = known.sum(axis=0)
+    mean = np.where(count > 0, np.where(known, stack, 0.0).sum(axis=0) / np.maximum(count, 1), math.nan)
+    return pd.DataFrame(mean, index=criteria, columns=criteria)
+
+
+def _scores(tables: Tables, title: str, highest_first: Collection[str]) -> Figure:
+    """Heat map of the ranks that criteria give to the dense network's blocks."""
+    scores = tables.scores[~tables.scores["criterion"].isin(BASELINES)]
+    ranks = dense_ranks(scores, highest_first)
+    if ranks.empty:
+        return _note(title, "No criterion scored the blocks of the dense network.")
+    criteria = ordered_criteria(ranks.index.get_level_values("criterion"))
+    replicates = ranks.index.get_level_values("replicate").nunique()
+    mean = ranks.groupby(level="criterion").mean().reindex(criteria)
+    blocks = list(mean.columns)
+    figure = Figure(figsize=_grid_size(blocks, len(criteria)), layout="constrained")
+    axes = figure.subplots()
+    digits = 1 if replicates > 1 and len(blocks) <= 30 else 0
+    _cells(axes, mean.to_numpy(), 1, len(blocks), digits)
+    axes.set_yticks(range(len(criteria)), criteria)
+    _block_axis(axes, blocks)
+    axes.set_title(f"{title}: ranks of the dense network's blocks", pad=8)
+    _colour_bar(figure, axes, 1, len(blocks), "Rank (1 goes first)" + _mean_over(replicates))
+    return figure
+
+
+def _agreement(tables: Tables, title: str, highest_first: Collection[str]) -> Figure:
+    """Kendall's tau between the rankings of the dense network's blocks."""
+    ranks = dense_ranks(tables.scores, highest_first)
+    if ranks.index.get_level_values("criterion").nunique() < 2:
+        return _note(title, "Fewer than two criteria scored the blocks of the dense network.")
+    tau = rank_agreement(ranks)
+    size = len(tau)
+    replicates = ranks.index.get_level_values("replicate").nunique()
+    figure = Figure(figsize=(max(5.0, 0.46 * size + 3.0), max(3.6, 0.42 * size + 2.0)), layout="constrained")
+    axes = figure.subplots()
+    values = tau.to_numpy()
+    axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    for i in range(size):
+        for j in range(size):
+            text = "" if math.isnan(values[i, j]) else f"{values[i, j]:z.2f}".replace("-", MINUS)
+            axes.text(
+                j,
+                i,
+                text or "tied",
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if abs(values[i, j]) > 0.6 else "black",
+            )
+    axes.set_xticks(range(size), list(tau.columns), rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), list(tau.index))
+    _bare(axes)
+    axes.set_title(f"{title}: rank agreement", pad=8)
+    _colour_bar(figure, axes, -1, 1, "Kendall's \u03c4" + _mean_over(replicates), "RdBu_r")
+    return figure
+
+
+# --- which blocks went -----------------------------------------------------------------------------------------------
+
+
+def _removals(tables: Tables, title: str, highest_first: Collection[str]) -> Figure:
+    """Which blocks each criterion removed at which step: colour is the step, area the share of replicates."""
+    rows = tables.removals[tables.removals["chain_criterion"] != "random"]
+    if rows.empty:
+        return _note(title, "No criterion but random removed blocks step by step.")
+    blocks = sorted(set(rows["block"]) | set(tables.scores["block"]), key=natural)
+    schedules = ordered_schedules(rows["schedule"])
+    criteria = {s: ordered_criteria(rows.loc[rows["schedule"] == s, "chain_criterion"]) for s in schedules}
+    heights = [len(criteria[schedule]) + 1.5 for schedule in schedules]
+    figure = Figure(figsize=_grid_size(blocks, sum(heights), len(schedules)), layout="constrained")
+    panels = figure.subplots(len(schedules), 1, height_ratios=heights, squeeze=False)[:, 0]
+    last = int(rows["step"].max())
+    replicates = rows["replicate"].nunique()
+    for panel, schedule in zip(panels, schedules, strict=True):
+        chosen = rows[rows["schedule"] == schedule]
+        _removal_panel(panel, chosen, criteria[schedule], blocks, last)
+        panel.set_title(f"{title}: {schedule}", pad=8)
+    label = "Step at which the block went" + _mean_over(replicates)
+    _colour_bar(figure, list(panels), 1, max(last, 2), label)
+    if replicates > 1:
+        figure.supxlabel("Area of a square: share of the replicates that removed the block", fontsize=7.5)
+    return figure
+
+
+def _removal_panel(panel: Axes, rows: pd.DataFrame, criteria: Sequence[str], blocks: Sequence[str], last: int) -> None:
+    scale = ScalarMappable(Normalize(1, max(last, 2)), _ORDERED)
+    panel.set_xlim(-0.5, len(blocks) - 0.5)
+    panel.set_ylim(len(criteria) - 0.5, -0.5)
+    runs = rows.groupby("chain_criterion")[["replicate", "draw"]].apply(lambda f: len(f.drop_duplicates()))
+    for (criterion, block), steps in rows.groupby(["chain_criterion", "block"])["step"]:
+        x, y = blocks.index(str(block)), list(criteria).index(str(criterion))
+        side = 0.92 * math.sqrt(len(steps) / runs[criterion])
+        step = float(steps.mean())
+        colour = scale.to_rgba(step)
+        panel.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, facecolor=colour, linewidth=0))
+        if side >= 0.5:
+            panel.text(x, y, f"{step:.0f}", ha="center", va="center", fontsize=6.5, color=_ink(colour))
+    panel.set_yticks(range(len(criteria)), criteria)
+    panel.set_facecolor("0.96")
+    _block_axis(panel, blocks, separator="0.4", width=0.8)
+
+
+# --- shared parts ----------------------------------------------------------------------------------------------------
+
+
+def _note(title: str, text: str) -> Figure:
+    """A figure that says why there is nothing to see, so that a missing value never looks like a missing file."""
+    figure = Figure(figsize=(5.0, 1.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_title(title)
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+    return figure
+
+
+def _grid_size(blocks: Sequence[str], rows: float, panels: int = 1) -> tuple[float, float]:
+    """Inches of a figure whose cells are large enough for a number and whose labels find their place."""
+    labels, groups = _block_labels(blocks)[1:]
+    upright = 0.07 * max(len(label) for label in labels) if _turned(labels) else 0.0
+    upright += 0.07 * max(map(len, groups)) if _narrow(groups) else 0.0
+    width = 0.31 if len(blocks) <= 30 else 0.25
+    return max(5.5, width * len(blocks) + 2.6), max(2.6, 0.27 * rows + 1.8 + panels * upright)
+
+
+def _cells(axes: Axes, values: NDArray[np.float64], low: float, high: float, digits: int) -> None:
+    """A heat map with a number in every cell that has a value."""
+    scale = ScalarMappable(Normalize(low, max(high, low + 1)), _ORDERED)
+    axes.imshow(np.ma.masked_invalid(values), cmap=_ORDERED, norm=scale.norm, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        if not math.isnan(value):
+            ink = _ink(scale.to_rgba(value))
+            axes.text(j, i, f"{value:.{digits}f}", ha="center", va="center", fontsize=6.2, color=ink)
+
+
+def _ink(colour: Any) -> str:
+    """Black on light colours, white on dark ones."""
+    red, green, blue = colour[:3]
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def _block_labels(blocks: Sequence[str]) -> tuple[str, list[str], list[str]]:
+    """Axis label, a label for each block, and the group of each: what its name says before the last dot."""
+    split = [block.rpartition(".") for block in blocks]
+    groups, labels = [group for group, _, _ in split], [label for _, _, label in split]
+    words = {match[1] if (match := re.fullmatch(r"(\D*)\d+", label)) else None for label in labels}
+    if len(words) > 1 or None in words:
+        return "Block", labels, groups
+    # "block1", "block2", ... need no more than their numbers.
+    word = words.pop() or ""
+    return "Block" if word in ("", "block") else f"Block ({word}\u2026)", [n.removeprefix(word) for n in labels], groups
+
+
+def _runs(groups: Sequence[str]) -> list[tuple[int, int]]:
+    """Start and end of each run of columns that share a group."""
+    starts = [i for i in range(len(groups)) if i == 0 or groups[i] != groups[i - 1]]
+    return list(zip(starts, [*starts[1:], len(groups)], strict=True))
+
+
+def _turned(labels: Sequence[str]) -> bool:
+    """Whether labels of columns are too long to stand side by side."""
+    return max(map(len, labels)) > 2
+
+
+def _narrow(groups: Sequence[str]) -> bool:
+    """Whether the name of a group would run into its neighbours'."""
+    return any(0.25 * (end - start) < 0.1 * len(groups[start]) for start, end in _runs(groups))
+
+
+def _block_axis(axes: Axes, blocks: Sequence[str], separator: str = "white", width: float = 3.0) -> None:
+    """Label the columns with their blocks, and groups of columns above."""
+    axis_label, labels, groups = _block_labels(blocks)
+    axes.set_xlabel(axis_label)
+    axes.set_xticks(range(len(blocks)), labels, rotation=90 if _turned(labels) else 0)
+    _bare(axes)
+    runs = _runs(groups)
+    for start, _ in runs[1:]:
+        axes.axvline(start - 0.5, color=separator, linewidth=width)
+    if any(groups):
+        top = axes.secondary_xaxis("top")
+        centres = [(start + end - 1) / 2 for start, end in runs]
+        top.set_xticks(centres, [groups[start] for start, _ in runs], rotation=90 if _narrow(groups) else 0)
+        top.tick_params(length=0)
+        top.spines[:].set_visible(False)
+
+
+def _bare(axes: Axes) -> None:
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _colour_bar(figure: Figure, axes: Any, low: float, high: float, label: str, cmap: str = _ORDERED) -> None:
+    bar = figure.colorbar(ScalarMappable(Normalize(low, max(high, low + 1)), cmap), ax=axes, pad=0.02, aspect=25)
+    bar.set_label(label)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    if cmap == _ORDERED:
+        bar.ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
+        bar.ax.invert_yaxis()
+    else:
+        ticks = [-1, -0.5, 0, 0.5, 1]
+        bar.set_ticks(ticks, labels=[f"{tick:g}".replace("-", MINUS) for tick in ticks])
+
+
+def _mean_over(replicates: int) -> str:
+    return f",\nmean over {replicates} replicates" if replicates > 1 else ""
+
+
+FIGURES: dict[str, Callable[[Tables, str, Collection[str]], Figure]] = {
+    "accuracy": _accuracy,
+    "scores": _scores,
+    "agreement": _agreement,
+    "removals": _removals,
+}

@@ -1,0 +1,532 @@
+"""The paper's tables, from the tidy tables alone: each as CSV (numbers in full), Markdown and LaTeX (rounded)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from prunebench import artifacts
+from prunebench.reporting import statistics
+from prunebench.reporting.collect import DENSE, SCORING, TRAINING, read_tables
+from prunebench.reporting.display import (
+    BASELINES,
+    criterion_order,
+    natural,
+    ordered_schedules,
+    select,
+    sort_for_display,
+)
+
+TABLES = ("headline", "accuracy", "versus_random", "versus_dense", "cost", "scoring_cost")
+FORMATS = ("csv", "md", "tex")
+
+MINUS, PLUS_MINUS, NOTHING = "\u2212", "\u00b1", "\u2013"
+_GROUP = ["dataset", "model", "schedule"]
+_NETWORK = [*statistics.POINT, "criterion"]
+_LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\u0394": r"$\Delta$",
+    MINUS: "$-$",
+    PLUS_MINUS: r"$\pm$",
+    NOTHING: "--",
+    "\u00b5": r"\textmu{}",
+}
+_UNITS = {"kwh": "kWh", "wh": "Wh", "joules": "J", "kg": "kg", "g": "g", "mg": "mg", "ug": "\u00b5g"}
+_MATHEMATICS = re.compile(rf"[-+{MINUS}{PLUS_MINUS}<]?[\d.][\d.,+<\[\] {MINUS}{PLUS_MINUS}]*|\[[\d.,+ {MINUS}]*\]")
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column is shown to readers: its header and the text of its cell in a row."""
+
+    header: str
+    cell: Callable[[Any], str]
+    right: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: ``data`` goes to CSV as it is; ``columns`` show it in Markdown and LaTeX, one part for each group of rows."""
+
+    name: str
+    caption: str
+    data: pd.DataFrame
+    columns: Sequence[Column]
+    group: Sequence[str] = tuple(_GROUP)
+    rule_after: str | None = "operating_point"
+
+
+def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
+    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` for every name of ``TABLES``.
+
+    Args:
+        tables: the folder of the tidy tables.
+        out: where to write; the same folder by default.
+
+    Returns:
+        The files written.
+
+    Raises:
+        PrunebenchError: a tidy table is missing or corrupt.
+    """
+    tidy = read_tables(tables)
+    versus_random = statistics.compare(tidy.results, "random")
+    made = [
+        _headline(tidy.results, versus_random),
+        _accuracy(tidy.results),
+        _versus(versus_random, "random"),
+        _versus(statistics.compare(tidy.results, DENSE), DENSE),
+        _cost(tidy.measured),
+        _scoring_cost(tidy.measured),
+    ]
+    written = []
+    for table in made:
+        stem = (out or tables) / table.name
+        _write_csv(stem.with_suffix(".csv"), table.data)
+        artifacts.write_text(stem.with_suffix(".md"), to_markdown(table))
+        artifacts.write_text(stem.with_suffix(".tex"), to_latex(table))
+        written += [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
+    return written
+
+
+# --- what the tables say ---------------------------------------------------------------------------------------------
+
+
+def accuracy_by_replicate(results: pd.DataFrame) -> pd.DataFrame:
+    """One row for each network: its accuracy, and its change against the dense network of the same replicate.
+
+    Returns:
+        Columns of the network, ``blocks_removed``, ``accuracy_percent``, ``change_pp``,
+        ``change_before_fine_tuning_pp``, ``flops_reduction_percent``, ``epochs``, ``epochs_per_block``; ``nan`` where a
+        quantity was not evaluated.
+    """
+    keys = [*_NETWORK, "replicate", "draw"]
+    frame = results[[*keys, "blocks_removed"]].drop_duplicates().set_index(keys)
+    quantities = {
+        "accuracy_percent": ("accuracy", "accuracy_percent"),
+        "before": ("accuracy", "accuracy_before_fine_tuning_percent"),
+        "flops_reduction_percent": ("complexity", "flops_reduction_percent"),
+        "epochs": (TRAINING, "epochs"),
+        "epochs_per_block": (TRAINING, "epochs_per_block"),
+    }
+    for column, (evaluation, quantity) in quantities.items():
+        frame[column] = select(results, evaluation, quantity).set_index(keys)["value"]
+    frame = frame.reset_index()
+    of_dense = frame[frame["schedule"] == DENSE].set_index(["dataset", "model", "replicate"])["accuracy_percent"]
+    dense = frame[["dataset", "model", "replicate"]].join(of_dense, on=["dataset", "model", "replicate"])
+    pruned = frame["schedule"] != DENSE
+    frame["epochs_per_block"] = frame["epochs_per_block"].where(pruned)
+    frame["change_pp"] = (frame["accuracy_percent"] - dense["accuracy_percent"]).where(pruned)
+    frame["change_before_fine_tuning_pp"] = (frame["before"] - dense["accuracy_percent"]).where(pruned)
+    return frame.drop(columns="before")
+
+
+def summarise_accuracy(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over replicates, after the mean over a criterion's draws in a replicate."""
+    networks = accuracy_by_replicate(results)
+    spread = ["accuracy_percent", "change_before_fine_tuning_pp", "change_pp"]
+    plain = ["blocks_removed", "flops_reduction_percent", "epochs_per_block", "epochs"]
+    replicates = networks.groupby([*_NETWORK, "replicate"], as_index=False)[[*plain, *spread]].mean()
+    groups = replicates.groupby(_NETWORK)
+    summary = groups[plain].mean()
+    summary["n"] = groups["accuracy_percent"].count()
+    for quantity in spread:
+        summary[f"{quantity}_mean"] = groups[quantity].mean()
+        summary[f"{quantity}_sd"] = groups[quantity].std(ddof=1)
+    return sort_for_display(summary.reset_index())
+
+
+def _accuracy(results: pd.DataFrame) -> Table:
+    columns = [
+        Column("Point", lambda row: row.operating_point, right=False),
+        Column("Criterion", lambda row: row.criterion, right=False),
+        Column("Blocks removed", lambda row: number(row.blocks_removed, 0)),
+        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2)),
+        Column("Accuracy (%)", lambda row: mean_sd(row.accuracy_percent_mean, row.accuracy_percent_sd, sign=False)),
+        Column(
+            "\u0394 before fine-tuning (pp)",
+            lambda row: mean_sd(row.change_before_fine_tuning_pp_mean, row.change_before_fine_tuning_pp_sd),
+        ),
+        Column("\u0394 after (pp)", lambda row: mean_sd(row.change_pp_mean, row.change_pp_sd)),
+        Column("n", lambda row: str(row.n)),
+        Column("Epochs per block", lambda row: compact(row.epochs_per_block)),
+        Column("Epochs", lambda row: compact(row.epochs)),
+    ]
+    caption = (
+        "Accuracy on the test images. \u0394: change against the dense network of the same replicate, in percentage points "
+        f"(pp), before and after fine-tuning. Mean {PLUS_MINUS} standard deviation over n replicates; criteria that draw "
+        "at random enter with the mean over their draws in a replicate."
+    )
+    return Table("accuracy", caption, summarise_accuracy(results), columns)
+
+
+def _versus(comparison: pd.DataFrame, against: str) -> Table:
+    columns = [
+        Column("Point", lambda row: row.operating_point, right=False),
+        Column("Criterion", lambda row: row.criterion, right=False),
+        Column("Blocks removed", lambda row: number(row.blocks_removed, 0)),
+        Column("n", lambda row: str(row.n)),
+        Column(f"Difference to {against} (pp)", lambda row: number(row.mean_difference, 2, sign=True)),
+        Column("95 % interval (pp)", lambda row: interval(row.ci_low, row.ci_high)),
+        Column("p", lambda row: p_text(row.p_value)),
+        Column("p (Holm)", lambda row: p_text(row.p_holm)),
+        Column("Verdict", lambda row: row.verdict, right=False),
+    ]
+    other = "the dense network" if against == DENSE else f"{against} removal"
+    caption = (
+        f"Test accuracy against {other} in the same replicate, in percentage points (pp): mean difference over n replicates, "
+        "its two-sided 95 % paired t interval (not adjusted), p value of the paired t test, and the p value after "
+        "Holm's adjustment over the criteria of one operating point, by which the verdict goes (below 0.05)."
+    )
+    return Table(f"versus_{against}", caption, comparison, columns)
+
+
+def _headline(results: pd.DataFrame, versus_random: pd.DataFrame) -> Table:
+    summary = summarise_accuracy(results)
+    rows = []
+    for point, group in summary[summary["schedule"] != DENSE].groupby(statistics.POINT, sort=False):
+        changes = dict(zip(group["criterion"], group["change_pp_mean"], strict=True))
+        informed = {c: v for c, v in changes.items() if c not in BASELINES and not math.isnan(v)}
+        # Of equal ones the first in the order of display, which does not depend on the order of rows.
+        best = min(informed, key=lambda c: (-informed[c], criterion_order(c))) if informed else None
+        key = dict(zip(statistics.POINT, point, strict=True))
+        same = (versus_random[list(key)] == pd.Series(key)).all(axis=1) & (versus_random["criterion"] == best)
+        rows.append(
+            {
+                **key,
+                "blocks_removed": group["blocks_removed"].mean(),
+                "flops_reduction_percent": group["flops_reduction_percent"].mean(),
+                "n": int(group["n"].max()),
+                "best_criterion": best,
+                "best_change_pp": informed.get(best, math.nan) if best else math.nan,
+                **{f"{name}_change_pp": changes.get(name, math.nan) for name in BASELINES},
+                **_against_random(best, versus_random[same]),
+            }
+        )
+    names = [f"{name}_change_pp" for name in BASELINES]
+    data = pd.DataFrame(
+        rows,
+        columns=[
+            *statistics.POINT,
+            "blocks_removed",
+            "flops_reduction_percent",
+            "n",
+            "best_criterion",
+            "best_change_pp",
+            *names,
+            "verdict",
+            "sentence",
+        ],
+    )
+    columns = [
+        Column("Schedule", lambda row: row.schedule, right=False),
+        Column("Point", lambda row: row.operating_point, right=False),
+        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2)),
+        Column("Best criterion", lambda row: row.best_criterion or NOTHING, right=False),
+        Column("\u0394 best (pp)", lambda row: number(row.best_change_pp, 2, sign=True)),
+        *(
+            Column(f"\u0394 {name} (pp)", lambda row, name=name: number(getattr(row, f"{name}_change_pp"), 2, sign=True))
+            for name in BASELINES
+        ),
+        Column("Against random", lambda row: row.sentence, right=False),
+    ]
+    caption = (
+        "The criterion with the highest mean test accuracy at each operating point beside the baselines. \u0394: change "
+        "against the dense network in percentage points (pp), mean over replicates. The last column is the paired "
+        "comparison with random removal, adjusted over all criteria of the operating point (Holm)."
+    )
+    return Table("headline", caption, data, columns, group=("dataset", "model"), rule_after="schedule")
+
+
+def _against_random(best: str | None, comparison: pd.DataFrame) -> dict[str, str]:
+    """The verdict of one comparison, as a word and as a sentence."""
+    if best is None:
+        return {"verdict": "undecided", "sentence": "undecided: no criterion but the baselines was run"}
+    if comparison.empty:
+        return {"verdict": "undecided", "sentence": "undecided: random was not run here"}
+    row = comparison.iloc[0]
+    difference = f"{number(row['mean_difference'], 2, sign=True)} pp"
+    if row["n"] < 2:
+        why = f"{difference}, one replicate"
+    elif math.isnan(row["p_holm"]):
+        why = f"{difference} in each of {row['n']} replicates, no spread to test"
+    else:
+        bounds = interval(row["ci_low"], row["ci_high"])
+        why = f"{difference} {bounds}, adjusted p {_equals(p_text(row['p_holm']))}, n = {row['n']}"
+    return {"verdict": row["verdict"], "sentence": f"{row['verdict']}: {why}"}
+
+
+def summarise_cost(measured: pd.DataFrame) -> pd.DataFrame:
+    """Measured quantities, one column each (``<evaluation>.<quantity>``): mean over draws, then over replicates.
+
+    A column ``<evaluation>.method`` says for each evaluation whether its values were measured or estimated.
+    """
+    rows = measured[measured["evaluation"] != SCORING].copy()
+    if rows.empty:
+        return pd.DataFrame(columns=[*_NETWORK, "blocks_removed", "n"])
+    rows["column"] = rows["evaluation"] + "." + rows["quantity"]
+    replicates = rows.groupby([*_NETWORK, "column", "replicate"], as_index=False)["value"].mean()
+    wide = replicates.groupby([*_NETWORK, "column"])["value"].mean().unstack("column").sort_index(axis=1)
+    with_method = rows[rows["method"] != ""]
+    for evaluation in sorted(with_method["evaluation"].unique()):
+        methods = with_method[with_method["evaluation"] == evaluation].groupby(_NETWORK)["method"]
+        wide[f"{evaluation}.method"] = methods.agg(lambda found: " and ".join(sorted(set(found))))
+    wide.insert(0, "blocks_removed", rows.groupby(_NETWORK)["blocks_removed"].mean())
+    wide.insert(1, "n", rows.groupby(_NETWORK)["replicate"].nunique())
+    return sort_for_display(wide.reset_index())
+
+
+def _cost(measured: pd.DataFrame) -> Table:
+    data = summarise_cost(measured)
+    columns = [
+        Column("Point", lambda row: row["operating_point"], right=False),
+        Column("Criterion", lambda row: row["criterion"], right=False),
+        Column("Blocks removed", lambda row: number(row["blocks_removed"], 0)),
+        *_latency_columns(data.columns),
+        *_energy_columns(data.columns),
+    ]
+    caption = (
+        "Cost of the networks, mean over replicates. Latency: median time of a forward pass, and its spread. Training: "
+        "training of the dense network, or all fine-tuning of a pruned one. Energy and the carbon emissions that follow "
+        "from it are measured (m) by the hardware's counters or estimated (e) from nominal power, as marked. Times and "
+        "energy hold for the hardware in provenance.csv alone."
+    )
+    return Table("cost", caption, data, columns)
+
+
+def _latency_columns(names: Iterable[str]) -> Iterator[Column]:
+    """A column for each batch size whose median was measured."""
+    found = {}
+    for name in names:
+        if match := re.fullmatch(r"(.+\.latency_batch(\d+))_median_ms", name):
+            found[int(match[2])] = match[1]
+    for batch, stem in sorted(found.items()):
+        spread = next((f"{stem}_{kind}_ms" for kind in ("iqr", "sd", "std", "mad") if f"{stem}_{kind}_ms" in names), None)
+        quartiles = (f"{stem}_p25_ms", f"{stem}_p75_ms")
+
+        def cell(row: Any, stem: str = stem, spread: str | None = spread, quartiles: tuple[str, str] = quartiles) -> str:
+            text = significant(row[f"{stem}_median_ms"])
+            if spread:
+                return f"{text} ({significant(row[spread])})"
+            if all(quartile in row.index for quartile in quartiles):
+                return f"{text} ({' to '.join(significant(row[quartile]) for quartile in quartiles)})"
+            return text
+
+        note = f"median ({spread.removeprefix(stem)[1:-3].upper()})" if spread else "median"
+        yield Column(f"Latency, batch {batch}: {note} (ms)", cell)
+
+
+def _energy_columns(names: Iterable[str]) -> Iterator[Column]:
+    """A column for each quantity of energy or emissions, with a mark that says how it was found."""
+    for name in sorted(names, key=lambda name: (not name.startswith(TRAINING), "energy" not in name, name)):
+        evaluation, _, quantity = name.partition(".")
+        words = quantity.split("_")
+        unit = next((word for word in words if word in _UNITS), None)
+        # The table shows totals; what the processor, GPU and memory had in them is in the CSV file.
+        if unit is None or not {"energy", "emissions"} & set(words) or {"cpu", "gpu", "ram"} & set(words):
+            continue
+        words.remove(unit)
+        if evaluation == TRAINING:
+            words.insert(0, TRAINING)
+        header = " ".join("CO2e" if word == "emissions" else word for word in words)
+
+        def cell(row: Any, name: str = name, method: str = f"{evaluation}.method") -> str:
+            mark = {"measured": " (m)", "estimated": " (e)"}.get(row.get(method), " (?)")
+            return significant(row[name]) + ("" if math.isnan(row[name]) else mark)
+
+        yield Column(f"{header[0].upper()}{header[1:]} ({_UNITS[unit]})", cell)
+
+
+def summarise_scoring(measured: pd.DataFrame) -> pd.DataFrame:
+    """What scoring the dense network cost: mean over replicates, and the standard deviation of the seconds."""
+    rows = measured[measured["evaluation"] == SCORING]
+    keys = ["dataset", "model", "criterion"]
+    wanted = ["n", "images", "forward_passes", "backward_passes", "seconds_mean", "seconds_sd"]
+    if rows.empty:
+        return pd.DataFrame(columns=[*keys, *wanted])
+    groups = rows.groupby([*keys, "quantity"])["value"]
+    wide = groups.mean().unstack("quantity").rename(columns={"seconds": "seconds_mean"})
+    seconds = rows[rows["quantity"] == "seconds"].groupby(keys)["value"]
+    wide["seconds_sd"] = seconds.std(ddof=1)
+    wide["n"] = rows.groupby(keys)["replicate"].nunique()
+    wide = wide.reindex(columns=wanted).reset_index()
+    order = sorted(
+        range(len(wide)),
+        key=lambda i: (wide["dataset"][i], natural(wide["model"][i]), criterion_order(wide["criterion"][i])),
+    )
+    return wide.iloc[order].reset_index(drop=True)
+
+
+def _scoring_cost(measured: pd.DataFrame) -> Table:
+    columns = [
+        Column("Criterion", lambda row: row.criterion, right=False),
+        Column("Images", lambda row: compact(row.images)),
+        Column("Forward passes", lambda row: compact(row.forward_passes)),
+        Column("Backward passes", lambda row: compact(row.backward_passes)),
+        Column("Seconds", lambda row: mean_sd(row.seconds_mean, row.seconds_sd, sign=False)),
+        Column("n", lambda row: str(row.n)),
+    ]
+    caption = (
+        "Cost of scoring every block of the dense network once. Passes as recorded when scoring; seconds are measured, "
+        f"mean {PLUS_MINUS} standard deviation over n replicates."
+    )
+    data = summarise_scoring(measured)
+    return Table("scoring_cost", caption, data, columns, group=("dataset", "model"), rule_after=None)
+
+
+# --- numbers as text -------------------------------------------------------------------------------------------------
+
+
+def number(value: float, digits: int, sign: bool = False) -> str:
+    """A number with fixed digits and a true minus; never a negative zero; a dash for ``nan``."""
+    if math.isnan(value):
+        return NOTHING
+    return format(value, f"{'+' if sign else ''}z.{digits}f").replace("-", MINUS)
+
+
+def mean_sd(mean: float, sd: float, sign: bool = True, digits: int = 2) -> str:
+    """``mean +- sd``; the mean alone where one replicate gives no deviation."""
+    if math.isnan(mean) or math.isnan(sd):
+        return number(mean, digits, sign)
+    return f"{number(mean, digits, sign)} {PLUS_MINUS} {number(sd, digits)}"
+
+
+def interval(low: float, high: float) -> str:
+    """``[low, high]``, or a dash where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return NOTHING
+    return f"[{number(low, 2, sign=True)}, {number(high, 2, sign=True)}]"
+
+
+def p_text(value: float) -> str:
+    """A p value with three decimals; smaller ones as ``<0.001``."""
+    if math.isnan(value):
+        return NOTHING
+    return "<0.001" if value < 0.001 else number(value, 3)
+
+
+def compact(value: float) -> str:
+    """A count: no decimals unless a mean over replicates has some."""
+    return NOTHING if math.isnan(value) else number(value, 0 if float(value).is_integer() else 1)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Three significant digits, as a decimal or with a power of ten where that were too long."""
+    if math.isnan(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if -4 <= exponent < 6:
+        return number(value, max(0, digits - 1 - exponent))
+    return f"{value:.{digits - 1}e}".replace("-", MINUS)
+
+
+def _equals(p: str) -> str:
+    return p.replace("<", "< ") if p.startswith("<") else f"= {p}"
+
+
+# --- the three formats -----------------------------------------------------------------------------------------------
+
+
+def _write_csv(path: Path, data: pd.DataFrame) -> None:
+    rows = [
+        [None if isinstance(value, float) and math.isnan(value) else value for value in row]
+        for row in data.astype(object).itertuples(index=False)
+    ]
+    artifacts.write_csv(path, list(data.columns), rows)
+
+
+def _parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+    """The groups of a table's rows; the dense network's row leads every schedule of its dataset and model."""
+    group = list(table.group)
+    if "schedule" not in group:
+        for key, rows in table.data.groupby(group, sort=False):
+            yield tuple(map(str, key)), rows
+        return
+    for key, rows in table.data.groupby(["dataset", "model"], sort=False):
+        dense = rows[rows["schedule"] == DENSE]
+        schedules = ordered_schedules(rows["schedule"])
+        for schedule in schedules or [DENSE]:
+            chosen = rows[rows["schedule"] == schedule]
+            yield (*map(str, key), schedule), pd.concat([dense, chosen]) if schedules else chosen
+
+
+def _cells(table: Table, rows: pd.DataFrame) -> tuple[list[list[str]], list[int]]:
+    """The texts of a part, and the numbers of the rows before which a rule separates another operating point."""
+    records = [row for _, row in rows.iterrows()]
+    cells = [[column.cell(record) for column in table.columns] for record in records]
+    if table.rule_after is None:
+        return cells, []
+    marks = [record[table.rule_after] for record in records]
+    return cells, [number for number in range(1, len(marks)) if marks[number] != marks[number - 1]]
+
+
+def to_markdown(table: Table) -> str:
+    """Markdown: the caption, and one pipe table under a heading for each part."""
+    text = [f"# {table.name}", "", table.caption, ""]
+    for key, rows in _parts(table):
+        cells, _ = _cells(table, rows)
+        escaped = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+        body = tabulate(
+            escaped,
+            headers=[column.header for column in table.columns],
+            tablefmt="pipe",
+            disable_numparse=True,
+            colalign=["right" if column.right else "left" for column in table.columns],
+        )
+        text += [f"## {', '.join(key)}", "", body, ""]
+    if table.data.empty:
+        text += ["No rows: the suite has no values for this table.", ""]
+    return "\n".join(text)
+
+
+def to_latex(table: Table) -> str:
+    r"""LaTeX: one ``table`` environment with booktabs rules for each part; needs ``\usepackage{booktabs,graphicx}``."""
+    text = ["% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."]
+    for key, rows in _parts(table):
+        cells, rules = _cells(table, rows)
+        text += [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex(table.caption)} {latex(', '.join(key))}.}}",
+            rf"\label{{tab:{'-'.join((table.name, *key))}}}",
+            # A table is shrunk to the text's width if it is wider, and never blown up.
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{@{{}}{''.join('r' if column.right else 'l' for column in table.columns)}@{{}}}}",
+            r"\toprule",
+            " & ".join(latex(column.header) for column in table.columns) + r" \\",
+            r"\midrule",
+        ]
+        for row_number, row in enumerate(cells):
+            text += [r"\midrule"] if row_number in rules else []
+            text.append(" & ".join(latex(cell) for cell in row) + r" \\")
+        text += [r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""]
+    if table.data.empty:
+        text.append("% No rows: the suite has no values for this table.")
+    return "\n".join(text) + "\n"
+
+
+def latex(text: str) -> str:
+    """Text or a number for LaTeX: numbers in mathematics with a true minus, every special character escaped."""
+    if _MATHEMATICS.fullmatch(text):
+        return "$" + text.replace(MINUS, "-").replace(PLUS_MINUS, r"\pm") + "$"
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in text)

@@ -1,0 +1,157 @@
+"""Scoring: one sweep over the silenced blocks of a network feeds every criterion.
+
+Activations before block l do not change when block l is silenced, so each candidate costs only the network behind it. The dense batch
+and the batches of all blocks silenced so far travel through the network as one stack: a single forward pass over the blocks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from prunebench.criteria import Criterion, find_criterion
+from prunebench.data import Split, to_unit
+from prunebench.errors import PrunebenchError
+from prunebench.metrics.statistics import FeatureStatistics
+from prunebench.models.modules import BlockNetwork
+
+SWEEP_NEEDS = ("features", "labels", "values")
+
+
+@torch.no_grad()
+def silenced_features(network: BlockNetwork, images: torch.Tensor, candidates: Collection[str]) -> torch.Tensor:
+    """Penultimate features of a network, dense and with each candidate silenced.
+
+    Silencing a block puts the identity in its place: the same as setting its last batch norm to zero where a ReLU follows the
+    addition (Pons et al. 2024, section 3), and the same as removing it.
+
+    Args:
+        network: In evaluation mode.
+        images: (n, channels, height, width) in [0, 1].
+        candidates: Names of blocks that keep the shape.
+
+    Returns:
+        (1 + len(candidates), n, d): the dense features, then the candidates in the order of the network.
+    """
+    stack = network.stem(images)
+    for name, block in network.named_blocks():
+        after = block(stack)
+        if name in candidates:
+            after = torch.cat([after, stack[: len(images)]])
+        stack = after
+    return network.pool(stack).unflatten(0, (-1, len(images)))
+
+
+class Probe:
+    """What a criterion sees: a network, its candidate blocks and one shared sample of training images.
+
+    Attributes:
+        network: In evaluation mode, on ``device``.
+        blocks: Names of the candidates, in the order of the network: a score is due for each.
+        sample: The images, a ``Split``.
+        classes: Number of classes.
+        random: Generator for criteria that draw; its seed says experiment, step and draw.
+    """
+
+    def __init__(
+        self,
+        network: BlockNetwork,
+        blocks: Sequence[str],
+        sample: Split,
+        classes: int,
+        *,
+        needs: Collection[str] = SWEEP_NEEDS,
+        batch_size: int = 100,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.network = network
+        self.blocks = tuple(blocks)
+        self.sample = sample
+        self.classes = classes
+        self.random = np.random.default_rng(seed)
+        self.device = device
+        self.batch_size = batch_size
+        self.sweep_seconds = 0.0
+        self._needs = frozenset(needs) & frozenset(SWEEP_NEEDS)
+        self._scores: dict[str, list[float]] = {}
+        self._drawn: set[str] = set()
+
+    def batches(self) -> list[torch.Tensor]:
+        """Positions of the sample's images, batch by batch."""
+        return list(torch.arange(len(self.sample)).split(self.batch_size))
+
+    def images(self, positions: torch.Tensor) -> torch.Tensor:
+        """Images in [0, 1] on the device, (n, channels, height, width)."""
+        return to_unit(self.sample.pixels(positions).to(self.device))
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """(n,) class numbers of the sample."""
+        return self.sample.labels
+
+    @cached_property
+    def statistics(self) -> FeatureStatistics:
+        """Statistics of the features, dense and with each candidate silenced, from one sweep over the sample."""
+        started = time.perf_counter()
+        statistics: FeatureStatistics | None = None
+        for positions in self.batches():
+            features = silenced_features(self.network, self.images(positions), self.blocks)
+            if statistics is None:
+                statistics = FeatureStatistics(
+                    len(self.blocks), features.shape[-1], self.classes, self._needs, device=self.device
+                )
+            statistics.update(features[0], features[1:], self.labels[positions].to(self.device))
+        if statistics is None:
+            raise PrunebenchError("the sample for scoring has no images: set sample.images_per_class")
+        self.sweep_seconds = time.perf_counter() - started
+        return statistics
+
+    def scores(self, criterion: str | Criterion) -> list[float]:
+        """Scores of a criterion on this sample, computed once; one that draws, once after each ``reseed``."""
+        if isinstance(criterion, str):
+            criterion = find_criterion(criterion)
+        if criterion.name not in self._scores:
+            self._scores[criterion.name] = checked_scores(criterion, self)
+            if criterion.draws:
+                self._drawn.add(criterion.name)
+        return self._scores[criterion.name]
+
+    def reseed(self, seed: int) -> None:
+        """Begin another draw: forget the scores that were drawn and seed the generator."""
+        self.random = np.random.default_rng(seed)
+        self._scores = {name: scores for name, scores in self._scores.items() if name not in self._drawn}
+        self._drawn.clear()
+
+    @property
+    def sweep_passes(self) -> float:
+        """Cost of the sweep in plain forward passes over the blocks: each candidate costs the blocks behind it."""
+        names = [name for name, _ in self.network.named_blocks()]
+        return 1.0 + sum(len(names) - 1 - names.index(block) for block in self.blocks) / len(names)
+
+
+def checked_scores(criterion: Criterion, probe: Probe) -> list[float]:
+    """A criterion's scores, one finite number for each block.
+
+    Raises:
+        PrunebenchError: the criterion fails, or returns another number of scores, or one that is not finite.
+    """
+    values = [float(value) for value in criterion.score(probe)]
+    if len(values) != len(probe.blocks):
+        raise PrunebenchError(f"criterion {criterion.name}: {len(values)} scores for {len(probe.blocks)} blocks")
+    bad = [block for block, value in zip(probe.blocks, values, strict=True) if not np.isfinite(value)]
+    if bad:
+        raise PrunebenchError(f"criterion {criterion.name}: the score of {', '.join(bad)} is not finite")
+    return values
+
+
+def needs_of(criteria: Collection[Criterion]) -> set[str]:
+    """What the sweep has to collect for these criteria and those that they combine."""
+    needs: set[str] = set()
+    for criterion in criteria:
+        needs |= set(criterion.needs) | needs_of([find_criterion(name) for name in criterion.combines])
+    return needs

@@ -1,0 +1,330 @@
+"""The stages of the benchmark, each from files to files (``docs/data-contracts.md``), each one job of the workflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tqdm import tqdm
+
+from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_csv, write_json
+from prunebench.criteria import Criterion, find_criterion, order_of_removal
+from prunebench.data import Dataset, Split, SplitName, find_dataset, load_splits, normalisation, sample
+from prunebench.energy_meter import EnergyMeter
+from prunebench.errors import PrunebenchError
+from prunebench.evaluation import Evaluation, Subject, find_evaluation
+from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, Job, ScoreJob
+from prunebench.models import Architecture, find_model
+from prunebench.models.files import build, load_architecture, load_network, load_weights, save_network
+from prunebench.models.modules import BlockNetwork
+from prunebench.provenance import provenance
+from prunebench.pruning import (
+    Step,
+    Workshop,
+    count_for,
+    device_of,
+    finish,
+    is_finished,
+    publish,
+    read_ranking,
+    remove_and_tune,
+    write_removals,
+)
+from prunebench.scoring import Probe, needs_of
+from prunebench.surgery import Constraints, allowed, candidates, remove
+
+SCORES = ("step", "criterion", "draw", "block", "score")
+
+
+def load(job: Job, split: SplitName) -> Split:
+    """A split of the job's dataset."""
+    data = job.data
+    return load_splits(
+        find_dataset(job.dataset),
+        Path(data.root),
+        split,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        seed=job.seed,
+        download=data.download,
+    )
+
+
+def workshop(job: DenseJob | ChainJob, meter: EnergyMeter) -> Workshop:
+    """What all trainings of a job share. The test split is not among it."""
+    chain = isinstance(job, ChainJob)
+    return Workshop(
+        dataset=find_dataset(job.dataset),
+        training_split=load(job, "train"),
+        validation_split=load(job, "validation"),
+        settings=job.fine_tuning if chain else cast(DenseJob, job).training,
+        epochs_per_block=job.fine_tuning.epochs_per_block if chain else 0,
+        seed=job.seed_for("fine-tuning" if chain else "dense"),
+        device=device_of(job.device),
+        meter=meter,
+        config_sha256=job.config_sha256,
+        suite_seed=job.seed,
+    )
+
+
+def meter(job: DenseJob | ChainJob) -> EnergyMeter:
+    """The energy meter that a job's config asks for."""
+    energy = job.energy
+    return EnergyMeter(
+        energy.country_iso_code, energy.carbon_intensity_g_per_kwh, energy.cpu_power_watts, device=device_of(job.device)
+    )
+
+
+def dense(job: DenseJob, out: Path, work: Path) -> None:
+    """Train a dense network from scratch, or take one over from files."""
+    dataset = find_dataset(job.dataset)
+    options = {"keras_compatible": True} if job.keras_compatible else {}
+    architecture = find_model(job.model).dense(job.model, dataset.input_shape, dataset.classes, **options)
+    with meter(job) as counted:
+        shop = workshop(job, counted)
+        identity = fingerprint([job.config_sha256, job.dense])
+        step = Step(work / "dense", ())
+        if not is_finished(step, identity):
+            if job.dense == "train":
+                torch.manual_seed(job.seed_for("initial weights"))
+                network = build(architecture)
+                mean, std = normalisation(shop.training_split, job.data.normalisation)
+                network.load_state_dict({**network.state_dict(), "normalise.mean": mean, "normalise.std": std})
+                epochs = job.training.epochs
+            else:
+                folder = Path(job.dense)
+                network, found = load_network(folder), load_architecture(folder)
+                if (found.input_shape, found.classes) != (architecture.input_shape, architecture.classes):
+                    raise PrunebenchError(
+                        f"{folder}: takes {found.input_shape} images and {found.classes} classes, "
+                        f"but {dataset.name} has {architecture.input_shape} and {architecture.classes}"
+                    )
+                if found.blocks != architecture.blocks:
+                    raise PrunebenchError(f"{folder}: its blocks are not those of a dense {job.model}")
+                architecture, epochs = found, 0
+            checkpoint = step.folder / "checkpoint.safetensors"
+            finish(shop, step, network, architecture, "dense", epochs, identity, checkpoint)
+    publish(step, out)
+
+
+def make_probe(job: ScoreJob | ChainJob, network: torch.nn.Module, blocks: Sequence[str], needs: set[str]) -> Probe:
+    """A probe of a network on the sample that all criteria of a replicate share."""
+    if not isinstance(network, BlockNetwork):
+        raise PrunebenchError(f"model {job.model}: scoring needs a network of blocks (prunebench.models.modules.BlockNetwork)")
+    dataset: Dataset = find_dataset(job.dataset)
+    device = device_of(job.device)
+    return Probe(
+        network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        blocks,
+        sample(load(job, "train"), job.sample.images_per_class, job.seed_for("sample")),
+        dataset.classes,
+        needs=needs,
+        batch_size=job.sample.batch_size,
+        device=device,
+    )
+
+
+def score_all(
+    probe: Probe, criteria: Sequence[tuple[Criterion, Sequence[int]]], job: ScoreJob | ChainJob, step: int
+) -> tuple[list[tuple[Any, ...]], dict[str, dict[str, float]]]:
+    """Rows of ``scores.csv`` and what each criterion cost, for criteria with the numbers of their draws.
+
+    The seconds of a criterion are those that it would take by itself: the shared sweep and the metrics that it combines included.
+    """
+    rows: list[tuple[Any, ...]] = []
+    costs: dict[str, dict[str, float]] = {}
+
+    def own_seconds(criterion: Criterion) -> float:
+        started = time.perf_counter()
+        probe.scores(criterion)
+        seconds[criterion.name] = time.perf_counter() - started
+        return seconds[criterion.name]
+
+    seconds: dict[str, float] = {}
+    for criterion, draws in criteria:
+        sweeps = bool(needs_of([criterion]) & {"features", "labels", "values"})
+        if sweeps:
+            probe.statistics  # noqa: B018 (the sweep is timed by itself)
+        parts = [find_criterion(name) for name in criterion.combines]
+        combined = sum(seconds[part.name] if part.name in seconds else own_seconds(part) for part in parts)
+        for draw in draws:
+            probe.reseed(job.seed_for("draw", criterion.name, draw, step))
+            own = own_seconds(criterion)
+            rows += [
+                (step, criterion.name, draw, block, score)
+                for block, score in zip(probe.blocks, probe.scores(criterion), strict=True)
+            ]
+        costs[criterion.name] = {
+            "seconds": own + combined + (probe.sweep_seconds if sweeps else 0.0),
+            "forward_passes": probe.sweep_passes if sweeps else 0.0,
+            "backward_passes": 0.0,
+        }
+    return rows, costs
+
+
+def score(job: ScoreJob, network: Path, out: Path, cost: Path) -> None:
+    """Score every removable block of a dense network with every criterion, on one shared sample."""
+    architecture = load_architecture(network)
+    criteria = [(find_criterion(reference), range(draws)) for reference, draws in job.criteria.items()]
+    blocks = candidates(architecture, Constraints(**job.constraints.model_dump()))
+    probe = make_probe(job, load_network(network), blocks, needs_of([criterion for criterion, _ in criteria]))
+    rows, costs = score_all(probe, criteria, job, step=0)
+    write_csv(out, SCORES, rows)
+    content = {"criteria": costs, "images": len(probe.sample), "provenance": provenance(job.config_sha256, job.seed)}
+    write_json(cost, content)
+
+
+def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: Path, work: Path) -> None:
+    """Remove blocks by a ranking of the dense network and fine-tune once, for each operating point by itself."""
+    constraints = Constraints(**job.constraints.model_dump())
+    start = Step(dense_folder, ())
+    architecture = start.architecture
+    removable = candidates(architecture, constraints)
+    with meter(job) as counted:
+        shop = workshop(job, counted)
+        for draw, ranking in enumerate(rankings):
+            ranked = read_ranking(ranking, removable)
+            scores = dict(ranked)
+            order = allowed([block for block, _ in ranked], architecture, constraints)
+            longest = 0
+            for point in job.operating_points:
+                count = count_for(point, order, architecture, architecture)
+                name = f"{job.schedule} {job.criterion} draw {draw} {point.name}"
+                step = remove_and_tune(shop, start, order[:count], work / f"draw{draw}" / point.name, name)
+                publish(step, out / f"draw{draw}" / point.name)
+                longest = max(longest, count)
+            write_removals(out / f"draw{draw}" / "removals.csv", [(block, scores[block]) for block in order[:longest]])
+
+
+def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: Path) -> None:
+    """Remove a few blocks, fine-tune, score again, until every operating point is reached."""
+    constraints = Constraints(**job.constraints.model_dump())
+    criterion = find_criterion(job.criterion)
+    dense_scores = [row for row in read_csv(scores, SCORES) if row["criterion"] == criterion.name]
+    with meter(job) as counted:
+        shop = workshop(job, counted)
+        for draw in range(job.draws):
+            folder = work / f"draw{draw}"
+            step = Step(dense_folder, ())
+            dense_architecture = step.architecture
+            waiting = list(job.operating_points)
+            removals: list[tuple[str, object]] = []
+            rows: list[tuple[Any, ...]] = []
+            while waiting:
+                architecture = step.architecture
+                blocks = candidates(architecture, constraints)
+                if not step.removed:
+                    table = {row["block"]: float(row["score"]) for row in dense_scores if int(row["draw"]) == draw}
+                    values = [table[block] for block in blocks]
+                else:
+                    values = scores_of_step(job, step, blocks, criterion, draw)
+                rows += [(len(step.removed), criterion.name, draw, b, v) for b, v in zip(blocks, values, strict=True)]
+                order = allowed(order_of_removal(blocks, values, criterion.removes), architecture, constraints)
+                missing = [count_for(point, order, architecture, dense_architecture) for point in waiting]
+                # A step stops short at an operating point, so that no point is passed by.
+                count = min(job.blocks_per_step, *missing)
+                total = len(step.removed) + count
+                name = f"{job.schedule} {criterion.name} draw {draw} step {total}"
+                step = remove_and_tune(shop, step, order[:count], folder / f"step{total}", name)
+                removals += [(block, values[blocks.index(block)]) for block in order[:count]]
+                for point, needed in zip(list(waiting), missing, strict=True):
+                    if needed == count:
+                        publish(step, out / f"draw{draw}" / point.name)
+                        waiting.remove(point)
+            write_removals(out / f"draw{draw}" / "removals.csv", removals)
+            write_csv(out / f"draw{draw}" / "scores.csv", SCORES, rows)
+
+
+def scores_of_step(job: ChainJob, step: Step, blocks: Sequence[str], criterion: Criterion, draw: int) -> list[float]:
+    """Scores of a pruned network, kept beside it so that a resumed chain does not score it again."""
+    path = step.folder / "scores.json"
+    identity = fingerprint(
+        [job.sample.model_dump(), blocks, criterion.name, draw, job.seed_for("sample"), job.version]
+        + [sha256_of(step.folder / "weights.safetensors")]
+    )
+    if path.is_file():
+        try:
+            content = read_json(path, ["identity", "scores"])
+            if content["identity"] == identity:
+                return [float(value) for value in content["scores"]]
+        except PrunebenchError as error:
+            print(f"{error}: scoring this step again", flush=True)
+    probe = make_probe(job, load_network(step.folder), blocks, needs_of([criterion]))
+    probe.reseed(job.seed_for("draw", criterion.name, draw, len(step.removed)))
+    values = probe.scores(criterion)
+    write_json(path, {"identity": identity, "scores": values})
+    return values
+
+
+def run(evaluation: Evaluation, subject: Subject) -> dict[str, dict[str, Any]]:
+    """The values and labels of an evaluation, as in its JSON."""
+    measured = evaluation.measure(subject)
+    return {"values": dict(measured.values), "labels": dict(measured.labels)}
+
+
+def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> None:
+    """Evaluate networks of one replicate: one JSON for each network and evaluation, in the network's folder."""
+    dataset = find_dataset(job.dataset)
+    dense_network = load_network(dense_folder)
+    dense_weights, dense_architecture = load_weights(dense_folder), load_architecture(dense_folder)
+    test = cache(lambda: load(job, "test"))
+    for folder in tqdm(folders, desc="evaluate", unit="network"):
+        architecture = load_architecture(folder)
+        removed = [block for block in dense_architecture.blocks if block not in architecture.blocks]
+        pruned_blocks_only = architecture == dense_architecture.without(removed) and bool(removed)
+        subject = Subject(
+            network=load_network(folder),
+            dense=dense_network,
+            unfinetuned=remove(dense_weights, dense_architecture, removed)[0] if pruned_blocks_only else None,
+            input_shape=dataset.input_shape,
+            classes=dataset.classes,
+            test=test,
+            device=torch.device(device_of(job.device)),
+        )
+        for reference in job.evaluations:
+            evaluation = find_evaluation(reference)
+            write_json(
+                folder / "evaluations" / f"{evaluation.name}.json",
+                {
+                    "evaluation": evaluation.name,
+                    **run(evaluation, subject),
+                    "provenance": provenance(job.config_sha256, job.seed),
+                },
+            )
+
+
+def measure(job: EvaluateJob, folders: Sequence[Path], out: Path) -> None:
+    """Measure latency, energy and the like, once for each distinct architecture among the networks."""
+    dataset = find_dataset(job.dataset)
+    distinct: dict[str, Path] = {}
+    for folder in folders:
+        distinct.setdefault(load_architecture(folder).identity, folder)
+    for reference in job.evaluations:
+        evaluation = find_evaluation(reference)
+        rows = []
+        for identity, folder in tqdm(sorted(distinct.items()), desc=evaluation.name, unit="architecture"):
+            subject = Subject(
+                network=load_network(folder),
+                dense=None,
+                unfinetuned=None,
+                input_shape=dataset.input_shape,
+                classes=dataset.classes,
+                test=cache(lambda: load(job, "test")),
+                device=torch.device(device_of(job.device)),
+                options=job.options.for_evaluation(evaluation.name),
+            )
+            rows.append(
+                {"architecture_id": identity, "blocks": list(load_architecture(folder).blocks), **run(evaluation, subject)}
+            )
+        write_json(
+            out / f"{evaluation.name}.json",
+            {
+                "evaluation": evaluation.name,
+                "architectures": rows,
+                "provenance": provenance(job.config_sha256, job.seed),
+            },
+        )

@@ -1,0 +1,23 @@
+rule collect:
+    input:
+        all_results(),
+    output:
+        expand(
+            "results/{suite}/tables/{table}.{format}",
+            suite=SUITE.suite,
+            table=["results", "measured", "scores", "removals"],
+            format=["csv", "parquet"],
+        ),
+        expand("results/{suite}/tables/provenance.csv", suite=SUITE.suite),
+    log:
+        expand("logs/{suite}/collect.log", suite=SUITE.suite),
+    conda:
+        "../../envs/prunebench.yaml"
+    localrule: True
+    params:
+        suite=SUITE.model_dump_json(by_alias=True),
+        out=subpath(output[0], parent=True),
+    message:
+        "Collecting all results in tidy tables"
+    shell:
+        "python -m prunebench collect --suite {params.suite:q} --results results --out {params.out} >{log} 2>&1"

@@ -1,0 +1,160 @@
+# What all rules share: the suite, checked and typed, and the places of files. No rules here, no functions elsewhere.
+import json
+import os
+import sys
+from dataclasses import dataclass
+
+# Rules run `python -m prunebench`: from the clone, whether the package is installed or not, in any environment.
+sys.path.insert(0, workflow.basedir)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys([workflow.basedir, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+)
+
+from prunebench import config as suite_config
+from prunebench import experiments
+from prunebench.errors import PrunebenchError
+
+try:
+    SUITE = suite_config.parse(config, ", ".join(map(str, workflow.configfiles)) or "--config")
+except PrunebenchError as error:
+    # The whole message and nothing else: a traceback would hide it.
+    sys.exit(f"The configuration is refused:\n{error}")
+
+PAIRS = experiments.pairs(SUITE)
+NETWORK = ["architecture.json", "weights.safetensors"]
+# A job may use a GPU unless the suite says otherwise; locally this counts only under --resources gpu=N.
+GPUS = 0 if SUITE.device == "cpu" else 1
+REPLICATE = "results/{suite}/{dataset}/{model}/replicate{replicate}"
+
+
+wildcard_constraints:
+    suite=SUITE.suite,
+    dataset="[A-Za-z0-9_-]+",
+    model="[A-Za-z0-9_-]+",
+    replicate=r"\d+",
+    schedule="one-shot|iterative|delivered",
+    criterion="[A-Za-z0-9_-]+",
+    draw=r"\d+",
+    point="[A-Za-z0-9_-]+",
+
+
+def settings(stage, wildcards, *arguments):
+    """What a job is told, as JSON; a job runs again when this changes."""
+    make = getattr(experiments, f"{stage}_job")
+    return json.dumps(make(SUITE, wildcards.dataset, wildcards.model, wildcards.get("replicate"), *arguments))
+
+
+def work(chain):
+    """Where the jobs of a chain keep their checkpoints and finished steps: outside of outputs, which are deleted before a retry."""
+    return lambda wildcards: "results/{suite}/.work/{dataset}/{model}/replicate{replicate}/".format(
+        **wildcards
+    ) + chain.format(**wildcards)
+
+
+@dataclass(frozen=True)
+class ChainGroup:
+    """Chains whose jobs make the same set of files: one experiment, criteria with the same number of draws."""
+
+    schedule: str
+    dataset: str
+    model: str
+    names: tuple
+    draws: tuple
+
+    @property
+    def rule(self):
+        """Name of the rule."""
+        kind = "_random" if len(self.draws) > 1 else ""
+        return f"{self.schedule.replace('-', '_')}{kind}_{self.dataset}_{self.model}"
+
+    @property
+    def criteria(self):
+        """Regular expression for the names of the criteria."""
+        return "|".join(self.names)
+
+    def networks(self, pattern):
+        """The files of all networks that a job makes."""
+        return expand(
+            pattern,
+            draw=self.draws,
+            point=points((self.dataset, self.model)),
+            file=[*NETWORK, "training.json"],
+            allow_missing=True,
+        )
+
+
+def chain_groups(schedule):
+    """The groups of chains on a schedule."""
+    names = [*experiments.criteria(SUITE, schedule), *(SUITE.external.rankings if schedule == "one-shot" else [])]
+    by_draws = {}
+    for name in names:
+        by_draws.setdefault(experiments.draws(SUITE, schedule, name), []).append(name)
+    return [
+        ChainGroup(schedule, dataset, model, tuple(names), tuple(range(draws)))
+        for dataset, model in PAIRS
+        for draws, names in by_draws.items()
+    ]
+
+
+def rankings(pattern):
+    """The rankings of all built-in criteria and all their draws."""
+    return [
+        path
+        for name in experiments.criteria(SUITE, "one-shot")
+        for path in expand(
+            pattern, criterion=name, draw=range(experiments.draws(SUITE, "one-shot", name)), allow_missing=True
+        )
+    ]
+
+
+def points(pair):
+    """Names of the operating points of an experiment."""
+    return [point.name for point in experiments.points(SUITE, PAIRS[pair])]
+
+
+def folders(pair):
+    """Folders of all networks of a replicate of an experiment, below the replicate's."""
+    return list(experiments.network_folders(SUITE, *pair, replicate=0))
+
+
+def network_files(pair):
+    """The pairs of files of all networks of an experiment, replicate by wildcard."""
+    return expand(f"{REPLICATE}/{{folder}}/{{file}}", folder=folders(pair), file=NETWORK, allow_missing=True)
+
+
+def delivered(folder):
+    """Whether a network was made by a rule of the user's: then only its pair of files is sure to be there."""
+    return folder.startswith("delivered/")
+
+
+def all_results():
+    """Every file that the tidy tables are made from."""
+    files = []
+    for pair in PAIRS:
+        dataset, model = pair
+        place = dict(suite=SUITE.suite, dataset=dataset, model=model, replicate=range(SUITE.replicates))
+        own = [folder for folder in folders(pair) if not delivered(folder)]
+        chained = {os.path.dirname(folder) for folder in own if folder != "dense"}
+        scored = {chain for chain in chained if chain.startswith("iterative/")} | {"dense"}
+        kinds = [*NETWORK, *(f"evaluations/{name}.json" for name in experiments.evaluation_names(SUITE, "network"))]
+        files += expand(f"{REPLICATE}/{{folder}}/{{kind}}", folder=folders(pair), kind=kinds, **place)
+        files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
+        files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(chained), **place)
+        files += expand(f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place)
+        files += expand(f"{REPLICATE}/dense/scoring.json", **place)
+        files += expand(
+            "results/{suite}/{dataset}/{model}/measured/{name}.json",
+            name=experiments.evaluation_names(SUITE, "architecture"),
+            **place,
+        )
+    return sorted(set(files))
+
+
+def figures():
+    """Every figure, as PDF and PNG: each experiment has its own."""
+    return [
+        f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}"
+        for dataset, model in PAIRS
+        for figure in ("accuracy", "scores", "agreement", "removals")
+        for format in ("pdf", "png")
+    ]

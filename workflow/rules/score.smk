@@ -1,0 +1,45 @@
+rule score:
+    input:
+        architecture="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/architecture.json",
+        weights="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/weights.safetensors",
+    output:
+        scores="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scores.csv",
+        cost="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scoring.json",
+    log:
+        "logs/{suite}/{dataset}/{model}/replicate{replicate}/score.log",
+    benchmark:
+        "logs/{suite}/{dataset}/{model}/replicate{replicate}/score.benchmark.tsv"
+    conda:
+        "../../envs/prunebench.yaml"
+    threads: SUITE.threads
+    resources:
+        gpu=GPUS,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=lambda wildcards: settings("score", wildcards),
+        network=subpath(input.weights, parent=True),
+    message:
+        "Scoring the blocks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+    shell:
+        "python -m prunebench score --settings {params.settings:q} --network {params.network}"
+        " --out {output.scores} --cost {output.cost} >{log} 2>&1"
+
+
+rule rank:
+    input:
+        scores="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scores.csv",
+    output:
+        rankings("results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv"),
+    log:
+        "logs/{suite}/{dataset}/{model}/replicate{replicate}/rank.log",
+    conda:
+        "../../envs/prunebench.yaml"
+    localrule: True
+    params:
+        settings=json.dumps(experiments.rank_job(SUITE)),
+        out=lambda wildcards: f"{REPLICATE}/one-shot".format(**wildcards),
+    message:
+        "Ranking the blocks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+    shell:
+        "python -m prunebench rank --settings {params.settings:q} --scores {input.scores} --out {params.out} >{log} 2>&1"
