@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from prunebench.data import (
     Dataset,
     ResidentImages,
@@ -268,9 +269,7 @@ def test_cifar_is_read_in_order(dataset: Dataset, tmp_path: Path, monkeypatch: p
     assert len(load_splits(dataset, tmp_path, "test")) == 200
 
 
-def test_cifar_training_files_are_read_without_opening_the_test_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cifar_training_files_are_read_without_opening_the_test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_cifar(tmp_path, monkeypatch, cifar10.DATASET)
     opened = record_opened(monkeypatch)
     load_splits(cifar10.DATASET, tmp_path, "train")
@@ -325,9 +324,7 @@ def test_nothing_is_downloaded_unless_allowed(tmp_path: Path, monkeypatch: pytes
             load_splits(dataset, tmp_path, "train")
     assert not asked and not list(tmp_path.iterdir())
     for dataset in (cifar10.DATASET, cifar100.DATASET, fashion_mnist.DATASET):
-        with pytest.raises(
-            PrunebenchError, match=f"{dataset.name}: .*the download from http.* failed: no route to host"
-        ):
+        with pytest.raises(PrunebenchError, match=f"{dataset.name}: .*the download from http.* failed: no route to host"):
             load_splits(dataset, tmp_path, "train", download=True)
     assert len(asked) == 3
 
@@ -366,9 +363,7 @@ def make_fashion(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarra
     return pixels, labels
 
 
-def test_fashion_mnist_is_read_from_archives_and_from_unpacked_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fashion_mnist_is_read_from_archives_and_from_unpacked_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, labels = make_fashion(tmp_path, monkeypatch)
     raw = tmp_path / "FashionMNIST" / "raw"
     opened = record_opened(monkeypatch)
@@ -383,9 +378,7 @@ def test_fashion_mnist_is_read_from_archives_and_from_unpacked_files(
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"other data"), gzip.compress(b"x" * 99)[:-9]])
-def test_fashion_mnist_corrupt_archive_is_named(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fashion_mnist_corrupt_archive_is_named(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_fashion(tmp_path, monkeypatch)
     (tmp_path / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").write_bytes(content)
     with pytest.raises(PrunebenchError, match=r"corrupt raw/t10k-labels-idx1-ubyte\.gz \(MD5.*dataset-fashion-mnist"):
@@ -536,8 +529,7 @@ def test_torchvision_works_after_the_import() -> None:
 def test_torchvision_that_imports_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "torchvision.py").write_text("count = globals().get('count', 0) + 1\n")
     output = run_python(
-        "from prunebench.torchvision_import import import_torchvision\n"
-        "print(import_torchvision().count, 'torch' in sys.modules)",
+        "from prunebench.torchvision_import import import_torchvision\nprint(import_torchvision().count, 'torch' in sys.modules)",
         tmp_path,
     )
     assert output.split() == ["1", "False"]

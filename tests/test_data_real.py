@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from prunebench.data import cifar10, fashion_mnist, load_splits, normalisation
 from prunebench.errors import PrunebenchError
 from shared import shared_data

@@ -269,7 +269,7 @@ def test_latency_times_one_image_and_a_large_batch() -> None:
     options = {"batch_size": 8, "seconds": 60.0, "repeats": 7, "warm_up": 2, "threads": 1}
     result = find_evaluation("latency").measure(subject(network, (3, 4, 4), options=options))
     assert [len(images) for images in network.seen] == 9 * [1] + 9 * [8]
-    assert all(0 <= float(images.min()) and float(images.max()) <= 1 for images in network.seen)
+    assert all(float(images.min()) >= 0 and float(images.max()) <= 1 for images in network.seen)
     assert not any(images.requires_grad for images in network.seen)
     values = result.values
     assert values["latency_batch1_passes"] == values["latency_batch8_passes"] == 7
@@ -318,9 +318,7 @@ def test_energy_of_inference() -> None:
     assert values["inference_energy_joules_per_image"] == pytest.approx(sum(parts))
     assert values["inference_energy_joules_per_image"] > 0
     # 500 g/kWh are 500e6 / 3.6e6 micrograms per joule.
-    assert values["inference_emissions_ug_per_image"] == pytest.approx(
-        values["inference_energy_joules_per_image"] * 500 / 3.6
-    )
+    assert values["inference_emissions_ug_per_image"] == pytest.approx(values["inference_energy_joules_per_image"] * 500 / 3.6)
     assert result.labels["energy_method"] in ("measured", "estimated")
     assert result.labels["energy_source"]
 

@@ -7,12 +7,13 @@ import warnings
 
 import pytest
 import torch
+from torch import Tensor
+
 from prunebench.errors import PrunebenchError
-from prunebench.metrics import METRICS, MetricError, needs_of
+from prunebench.metrics import METRICS, MetricError
 from prunebench.metrics import gaussian as gaussian_module
 from prunebench.metrics.gaussian import gaussian_stochastic
 from prunebench.metrics.statistics import FeatureStatistics
-from torch import Tensor
 
 SAMPLES, DIMENSION, CLASSES = 90, 5, 3
 GAUSSIAN = ["gaussian_stochastic_0", "gaussian_stochastic_1", "gaussian_stochastic_2"]
@@ -23,9 +24,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def statistics(
-    dense: Tensor, silenced: Tensor, labels: Tensor, batch: int = 1000, classes: int = 0
-) -> FeatureStatistics:
+def statistics(dense: Tensor, silenced: Tensor, labels: Tensor, batch: int = 1000, classes: int = 0) -> FeatureStatistics:
     if silenced.ndim == 2:
         silenced = silenced[None]
     needs = ("features", "labels", "values")
@@ -286,9 +285,7 @@ def test_gaussian_stops_where_a_slow_and_strict_alternation_stops(monkeypatch: p
         with monkeypatch.context() as strict:
             strict.setattr(gaussian_module, "MOMENTUM", 0.0)
             strict.setattr(gaussian_module, "RELATIVE_IMPROVEMENT", 1e-12)
-            torch.testing.assert_close(
-                quick, gaussian_stochastic(statistics(dense, silenced, labels), a), rtol=1e-5, atol=0
-            )
+            torch.testing.assert_close(quick, gaussian_stochastic(statistics(dense, silenced, labels), a), rtol=1e-5, atol=0)
 
 
 def _definition(dense: Tensor, silenced: Tensor, labels: Tensor, turn: Tensor, a: float) -> float:
@@ -441,25 +438,18 @@ def test_classes_without_samples_do_not_count() -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_no_samples_is_an_error(name: str) -> None:
     with pytest.raises(MetricError, match=f"{name}.*no samples"):
-        METRICS[name](FeatureStatistics(2, 3, 4, needs_of([name])))
+        METRICS[name](FeatureStatistics(2, 3, 4, {METRICS[name].need}))
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_statistics_that_lack_what_a_metric_needs_are_an_error(name: str) -> None:
-    needs = {"features", "labels", "values"} - needs_of([name])
+    needs = {"features", "labels", "values"} - {METRICS[name].need}
     stats = FeatureStatistics(1, DIMENSION, CLASSES, needs)
     dense, silenced, labels = features()
     stats.update(dense, silenced[None], labels)
     with pytest.raises(MetricError, match=f"{name}.*needs"):
         METRICS[name](stats)
 
-
-def test_needs_and_names_are_checked() -> None:
-    assert needs_of(["cka", "wasserstein"]) == {"features", "values"}
-    with pytest.raises(PrunebenchError, match="'ckaa'.*cka"):
-        needs_of(["ckaa"])
-    with pytest.raises(PrunebenchError, match="gradients"):
-        FeatureStatistics(1, 2, 3, ["gradients"])
 
 
 def test_absurd_class_statistics_are_refused_before_they_are_allocated() -> None:

@@ -8,7 +8,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from prunebench.metrics import METRICS, needs_of
+
+from prunebench.metrics import METRICS
 from prunebench.metrics.statistics import FeatureStatistics
 from shared import shared_data
 
@@ -21,7 +22,7 @@ def test_scores_and_order_are_the_published_ones(name: str) -> None:
     golden = np.array(json.loads(shared_data("golden", "resnet56_scores.json").read_text())["scores"][name])
     with np.load(shared_data("golden", "resnet56_features.npz")) as features:
         dense, silenced, labels = (torch.from_numpy(features[key]) for key in ("dense", "silenced", "labels"))
-    stats = FeatureStatistics(len(silenced), dense.shape[1], 10, needs_of([name]))
+    stats = FeatureStatistics(len(silenced), dense.shape[1], 10, {METRICS[name].need})
     for rows in torch.arange(len(labels)).split(300):
         stats.update(dense[rows], silenced[:, rows], labels[rows])
 

@@ -31,9 +31,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def head(folder: Path) -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_commit_in_a_repository(repository: Path) -> None:
@@ -63,9 +61,7 @@ def test_package_installed_inside_somebody_elses_repository(repository: Path) ->
     assert commit_of(installed) == "unknown"
 
 
-def test_repository_of_a_git_hook_is_not_taken(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repository_of_a_git_hook_is_not_taken(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(repository))
     other = tmp_path / "other" / "package" / "module.py"

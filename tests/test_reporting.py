@@ -9,11 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from scipy import stats
 
 from prunebench import artifacts
@@ -74,9 +77,7 @@ def write_network(folder: Path, removed: Sequence[str], accuracy: float, before:
 def scores(generator: random.Random, step: int, criterion: str, draw: int, gone: Sequence[str]) -> list[list[Any]]:
     scale = 10.0 ** (len(criterion) % 4)
     left = [block for block in CANDIDATES if block not in gone]
-    return [
-        [step, criterion, draw, block, scale * (CANDIDATES.index(block) + 8 * generator.random())] for block in left
-    ]
+    return [[step, criterion, draw, block, scale * (CANDIDATES.index(block) + 8 * generator.random())] for block in left]
 
 
 def build_suite(
@@ -106,9 +107,7 @@ def build_suite(
             rows = [row for c, d in drawn for row in scores(generator, 0, c, d, [])]
             artifacts.write_csv(folder / "scores.csv", columns, rows)
             cost = {c: {"seconds": 2.5 + i, "forward_passes": 130, "backward_passes": 0} for i, c in enumerate(criteria)}
-            artifacts.write_json(
-                folder / "scoring.json", {"criteria": cost, "images": 1000, "provenance": PROVENANCE}
-            )
+            artifacts.write_json(folder / "scoring.json", {"criteria": cost, "images": 1000, "provenance": PROVENANCE})
             for schedule in schedules:
                 for criterion, draw in drawn:
                     chain = parent / schedule / criterion / f"draw{draw}"
@@ -126,8 +125,16 @@ def build_suite(
                         architectures[collect.architecture_id(architecture)] = architecture["blocks"]
                         networks.append(folder)
         for name, values, labels in (
-            ("latency", {"latency_batch1_median_ms": 4.25, "latency_batch1_iqr_ms": 0.5, "latency_batch256_median_ms": 91.0}, {}),
-            ("energy", {"inference_energy_joules_per_image": 0.75, "inference_emissions_ug_per_image": 0.1}, {"energy_method": "measured"}),
+            (
+                "latency",
+                {"latency_batch1_median_ms": 4.25, "latency_batch1_iqr_ms": 0.5, "latency_batch256_median_ms": 91.0},
+                {},
+            ),
+            (
+                "energy",
+                {"inference_energy_joules_per_image": 0.75, "inference_emissions_ug_per_image": 0.1},
+                {"energy_method": "measured"},
+            ),
         ):
             path = suite_folder / "digits" / model / "measured" / f"{name}.json"
             entries = [
@@ -137,3 +144,451 @@ def build_suite(
             artifacts.write_json(path, {"evaluation": name, "architectures": entries, "provenance": PROVENANCE})
             measured.append(path)
     return Suite(suite_folder, [NetworkFolder.from_path(folder) for folder in networks], measured)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return build_suite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def tidy(suite: Suite) -> Path:
+    return suite.collect(suite.root / "tables")
+
+
+# --- collecting ------------------------------------------------------------------------------------------------------
+
+
+def test_paths_say_the_experiment() -> None:
+    network = NetworkFolder.from_path(Path("/x/results/s/cifar10/resnet56/replicate3/one-shot/cka/draw2/flops54_6"))
+    assert network.keys == ("s", "cifar10", "resnet56", 3, "one-shot", "cka", 2, "flops54_6")
+    dense = NetworkFolder.from_path(Path("s/cifar10/resnet56/replicate0/dense"))
+    assert dense.keys == ("s", "cifar10", "resnet56", 0, "dense", "dense", 0, "dense")
+    assert dense.is_dense and not network.is_dense
+
+
+@pytest.mark.parametrize("path", ["s/d/m/replicate0", "s/d/m/replicatex/dense", "s/d/m/replicate0/one-shot/cka/draw0"])
+def test_a_path_of_no_network_is_refused(path: str) -> None:
+    with pytest.raises(PrunebenchError, match=re.escape(path)):
+        NetworkFolder.from_path(Path(path))
+
+
+def test_results_hold_every_number_under_the_columns_of_the_contract(tidy: Path) -> None:
+    frame = pd.read_csv(tidy / "results.csv")
+    contract = "suite dataset model replicate schedule criterion draw operating_point blocks_removed"
+    assert list(frame.columns) == [*contract.split(), "evaluation", "quantity", "value", "source"]
+    chosen = frame[
+        (frame["replicate"] == 1)
+        & (frame["schedule"] == "iterative")
+        & (frame["criterion"] == "random")
+        & (frame["draw"] == 1)
+        & (frame["operating_point"] == "blocks5")
+        & (frame["quantity"] == "accuracy_percent")
+    ]
+    assert chosen["value"].to_list() == [DENSE_ACCURACY + 0.3 + change("random", "iterative", 1, 1, 5)]
+    assert chosen["blocks_removed"].to_list() == [5]
+    folder = "digits/resnet32/replicate1/iterative/random/draw1/blocks5"
+    assert chosen["source"].to_list() == [f"{folder}/evaluations/accuracy.json"]
+    dense = frame[frame["schedule"] == "dense"]
+    assert set(dense["blocks_removed"]) == {0} and set(dense["criterion"]) == {"dense"}
+    epochs = frame[(frame["quantity"] == "epochs") & (frame["operating_point"] == "blocks5")]
+    assert set(epochs["value"]) == {15}
+    # 2 replicates of 1 dense network and of 2 schedules x 2 points x (2 criteria + 2 random draws)
+    assert len(frame[frame["quantity"] == "macs"]) == 2 * (1 + 2 * 2 * 4)
+
+
+def test_measured_values_reach_every_network_with_the_architecture(tidy: Path) -> None:
+    frame = pd.read_csv(tidy / "measured.csv", keep_default_na=False)
+    latency = frame[frame["quantity"] == "latency_batch1_median_ms"]
+    assert len(latency) == 2 * (1 + 2 * 2 * 4)
+    assert set(latency["method"]) == {""}
+    methods = frame.groupby("quantity")["method"].unique().to_dict()
+    assert methods["energy_kwh"] == ["estimated"]
+    assert methods["inference_emissions_ug_per_image"] == ["measured"]
+    scoring = frame[(frame["evaluation"] == "scoring") & (frame["criterion"] == "consensus")]
+    assert set(scoring["quantity"]) == {"seconds", "forward_passes", "backward_passes", "images"}
+
+
+def test_scores_and_removals_keep_their_chain(tidy: Path) -> None:
+    scored = pd.read_csv(tidy / "scores.csv")
+    assert set(scored["chain_criterion"]) == {"dense", "cka", "consensus"}
+    assert set(scored.loc[scored["schedule"] == "iterative", "step"]) == set(range(5))
+    removed = pd.read_csv(tidy / "removals.csv")
+    steps = removed.groupby(["replicate", "schedule", "chain_criterion", "draw"])["step"].apply(list)
+    assert len(steps) == 2 * 2 * 4 and all(step == [1, 2, 3, 4, 5] for step in steps)
+    assert removed["score"].isna().sum() == len(steps)
+
+
+@pytest.mark.parametrize("table", ["results", "measured", "scores", "removals"])
+def test_parquet_and_csv_say_the_same(tidy: Path, table: str) -> None:
+    parquet = pd.read_parquet(tidy / f"{table}.parquet").astype(object)
+    frame = getattr(collect.read_tables(tidy), table).astype(object)
+    assert len(frame) > 0
+    pd.testing.assert_frame_equal(frame, parquet)
+
+
+def test_provenance_has_a_row_for_each_file(tidy: Path) -> None:
+    frame = pd.read_csv(tidy / "provenance.csv")
+    sources = {path for table in ("results", "measured") for path in pd.read_csv(tidy / f"{table}.csv")["source"]}
+    assert set(frame["source"]) == sources
+    assert json.loads(frame["hardware"].iloc[0]) == PROVENANCE["hardware"]
+
+
+def test_tables_do_not_depend_on_order_or_place(suite: Suite, tidy: Path, tmp_path: Path) -> None:
+    elsewhere = build_suite(tmp_path / "another place")
+    shuffled = Suite(elsewhere.root, elsewhere.networks[::-1], elsewhere.measured[::-1])
+    random.Random(3).shuffle(shuffled.networks)
+    again = shuffled.collect(tmp_path / "tables")
+    tables.write_tables(tidy)
+    tables.write_tables(again)
+    names = sorted(path.name for path in tidy.iterdir())
+    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 9 + 3 * len(tables.TABLES)
+    # How the weights' digest was made up names the place, but no table holds it.
+    assert [name for name in names if (tidy / name).read_bytes() != (again / name).read_bytes()] == []
+
+
+def test_a_folder_that_the_config_does_not_know_is_left_out(suite: Suite, tmp_path: Path) -> None:
+    listed = [network for network in suite.networks if network.criterion != "cka"]
+    collect.collect(listed, [], tmp_path)
+    assert "cka" not in set(pd.read_csv(tmp_path / "results.csv")["criterion"])
+    assert set(pd.read_csv(tmp_path / "removals.csv")["chain_criterion"]) == {"consensus", "random"}
+
+
+def test_a_delivered_network_needs_no_training(tmp_path: Path) -> None:
+    made = build_suite(tmp_path, criteria=("random",), replicates=1, schedules=("one-shot",))
+    folder = made.root / "digits/resnet32/replicate0/delivered/magic/draw0/delivered"
+    write_network(folder, BLOCKS[1:4], 88.0, None)
+    (folder / "training.json").unlink()
+    out = Suite(made.root, [*made.networks, NetworkFolder.from_path(folder)], made.measured[:0]).collect(tmp_path / "t")
+    frame = pd.read_csv(out / "results.csv")
+    assert set(frame.loc[frame["schedule"] == "delivered", "blocks_removed"]) == {3}
+    summary = tables.summarise_accuracy(collect.read_tables(out).results)
+    magic = summary[summary["criterion"] == "magic"].iloc[0]
+    assert magic["change_pp_mean"] == pytest.approx(-2.0) and math.isnan(magic["epochs"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("training.json", None),
+        ("training.json", '{"schema": 1, "epochs": 3'),
+        ("architecture.json", '{"schema": 1, "blocks": []}'),
+        ("evaluations/accuracy.json", "[]"),
+        ("evaluations/accuracy.json", '{"schema": 1, "values": {"accuracy_percent": "high"}}'),
+        ("evaluations/accuracy.json", '{"schema": 1, "values": {"accuracy_percent": NaN}}'),
+        ("../removals.csv", None),
+        ("../removals.csv", "step,block,score\none,stage1.block1,\n"),
+        ("../scores.csv", "step,criterion,draw,block,score\n0,cka,0,stage1.block1,\n"),
+    ],
+)
+def test_a_missing_or_corrupt_file_is_named(tmp_path: Path, name: str, content: str | None) -> None:
+    made = build_suite(tmp_path, criteria=("cka",), replicates=1, points=(2,), schedules=("iterative",))
+    path = next(network.folder for network in made.networks if not network.is_dense) / name
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(PrunebenchError, match=re.escape(path.name)):
+        made.collect(tmp_path / "tables")
+
+
+def test_an_evaluation_that_was_asked_for_must_be_there(suite: Suite, tmp_path: Path) -> None:
+    with pytest.raises(PrunebenchError, match=r"robustness\.json"):
+        collect.collect(suite.networks, [], tmp_path, evaluations=["accuracy", "robustness"])
+
+
+def test_measurements_of_other_architectures_are_refused(suite: Suite, tmp_path: Path) -> None:
+    path = tmp_path / "tiny/digits/resnet32/measured/latency.json"
+    artifacts.write_json(path, {"architectures": [{"architecture_id": "0" * 12, "values": {}, "labels": {}}]})
+    with pytest.raises(PrunebenchError, match=r"latency\.json"):
+        collect.collect(suite.networks, [path], tmp_path / "tables")
+
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+def results_of(values: dict[str, list[list[float]]]) -> pd.DataFrame:
+    """A tidy table of one operating point from criterion -> replicate -> draws of accuracies."""
+    rows = [
+        ("s", "d", "m", replicate, "dense" if criterion == "dense" else "one-shot", criterion, draw)
+        + (("dense", 0) if criterion == "dense" else ("blocks2", 2))
+        + ("accuracy", "accuracy_percent", value, "file")
+        for criterion, replicates in values.items()
+        for replicate, draws in enumerate(replicates)
+        for draw, value in enumerate(draws)
+    ]
+    return pd.DataFrame(rows, columns=list(collect.RESULT_COLUMNS))
+
+
+def test_comparison_is_the_paired_t_test_against_the_mean_of_the_draws() -> None:
+    good, poor = [91.0, 92.5, 90.5, 93.0], [80.0, 80.1, 80.2, 79.0]
+    drawn = [[88.0, 90.0], [89.0, 91.0], [87.0, 89.5], [90.0, 90.0]]
+    results = results_of({"good": [[v] for v in good], "poor": [[v] for v in poor], "random": drawn})
+    comparison = statistics.compare(results).set_index("criterion")
+    means = np.mean(drawn, axis=1)
+    expected = {name: stats.ttest_rel(values, means) for name, values in (("good", good), ("poor", poor))}
+    assert list(comparison.index) == ["good", "poor"]
+    for name, test in expected.items():
+        assert comparison.loc[name, "n"] == 4
+        assert comparison.loc[name, "p_value"] == pytest.approx(test.pvalue, rel=1e-12)
+        interval = test.confidence_interval(0.95)
+        found = (comparison.loc[name, "ci_low"], comparison.loc[name, "ci_high"])
+        assert found == pytest.approx((interval.low, interval.high), rel=1e-12)
+    # Holm by hand: the smaller of two p values is doubled, the larger one stays, and the order is kept.
+    small, large = sorted(test.pvalue for test in expected.values())
+    assert sorted(comparison["p_holm"]) == pytest.approx([2 * small, max(large, 2 * small)])
+    assert comparison.loc["good", "verdict"] == "better" and comparison.loc["poor", "verdict"] == "worse"
+
+
+def test_holm_is_monotone_bounded_and_leaves_out_what_was_not_tested() -> None:
+    assert statistics.holm([0.01, math.nan, 0.04, 0.03]) == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert all(map(math.isnan, statistics.holm([math.nan])))
+
+
+def test_adjustment_can_turn_a_verdict() -> None:
+    generator = np.random.default_rng(0)
+    base = [[90.0]] * 3
+    close = [[90.5], [90.6], [90.75]]
+    alone = statistics.compare(results_of({"a": close, "random": base}))
+    others = {f"o{i}": [[90 + v] for v in generator.normal(size=3)] for i in range(8)}
+    among = statistics.compare(results_of({"a": close, **others, "random": base})).set_index("criterion")
+    assert alone["verdict"].to_list() == ["better"]
+    assert among.loc["a", "verdict"] == "undecided" and among.loc["a", "p_value"] < 0.05
+
+
+@pytest.mark.parametrize("accuracies", [[91.0], [91.0, 91.0, 91.0], [90.1, 90.1, 90.1]])
+def test_without_spread_nothing_is_decided(accuracies: list[float]) -> None:
+    base = [[value - 0.7] for value in accuracies]
+    comparison = statistics.compare(results_of({"a": [[value] for value in accuracies], "random": base})).iloc[0]
+    assert comparison["verdict"] == "undecided" and comparison["n"] == len(accuracies)
+    assert comparison["mean_difference"] == pytest.approx(0.7)
+    assert all(math.isnan(comparison[name]) for name in ("ci_low", "ci_high", "p_value", "p_holm"))
+
+
+def test_only_shared_replicates_are_paired_and_dense_is_a_baseline_of_all_points() -> None:
+    values = {"dense": [[90.0], [91.0]], "a": [[89.0], [90.5], [10.0]], "random": [[88.0], [88.5], [1.0]]}
+    against_dense = statistics.compare(results_of(values), "dense").set_index("criterion")
+    assert list(against_dense.index) == ["a", "random"]
+    assert against_dense.loc["a", "n"] == 2
+    assert against_dense.loc["a", "mean_difference"] == pytest.approx(-0.75)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_table_has_known_values(tidy: Path) -> None:
+    summary = tables.summarise_accuracy(collect.read_tables(tidy).results)
+    assert summary["criterion"].to_list()[:4] == ["dense", "consensus", "cka", "random"]
+    row = summary[(summary["criterion"] == "random") & (summary["operating_point"] == "blocks2")].iloc[0]
+    changes = [np.mean([change("random", "one-shot", r, d, 2) for d in (0, 1)]) for r in (0, 1)]
+    assert row["change_pp_mean"] == pytest.approx(np.mean(changes))
+    assert row["change_pp_sd"] == pytest.approx(np.std(changes, ddof=1))
+    assert row["change_before_fine_tuning_pp_mean"] == pytest.approx(np.mean(changes) - 14)
+    assert (row["n"], row["blocks_removed"], row["epochs_per_block"], row["epochs"]) == (2, 2, 3, 6)
+    assert row["flops_reduction_percent"] == pytest.approx(12.5)
+
+
+def test_headline_picks_the_best_criterion_and_keeps_the_baselines_apart(tmp_path: Path) -> None:
+    made = build_suite(tmp_path, ("cka", "consensus", "random", "first", "last"), points=(2,), schedules=("one-shot",))
+    out = made.collect(tmp_path / "tables")
+    tables.write_tables(out)
+    row = pd.read_csv(out / "headline.csv").iloc[0]
+    means = {c: np.mean([change(c, "one-shot", r, 0, 2) for r in (0, 1)]) for c in ("cka", "consensus", "first", "last")}
+    best = max(("cka", "consensus"), key=lambda criterion: means[criterion])
+    assert row["best_criterion"] == best and row["best_change_pp"] == pytest.approx(means[best])
+    assert (row["first_change_pp"], row["last_change_pp"]) == pytest.approx((means["first"], means["last"]))
+    verdicts = pd.read_csv(out / "versus_random.csv").set_index("criterion")["verdict"]
+    assert row["verdict"] == verdicts[best] and row["sentence"].startswith(row["verdict"])
+
+
+def test_cost_says_what_is_measured_and_what_is_estimated(tidy: Path) -> None:
+    tables.write_tables(tidy)
+    text = (tidy / "cost.md").read_text()
+    assert "0.125 (e)" in text and "0.750 (m)" in text and "4.25 (0.500)" in text
+    frame = pd.read_csv(tidy / "cost.csv")
+    assert set(frame["training.method"]) == {"estimated"} and set(frame["energy.method"]) == {"measured"}
+    scoring = pd.read_csv(tidy / "scoring_cost.csv").set_index("criterion")
+    assert scoring.loc["cka", "seconds_mean"] == 2.5 and scoring.loc["consensus", "forward_passes"] == 130
+
+
+def test_latex_is_escaped_and_whole(tmp_path: Path) -> None:
+    out = build_suite(tmp_path, criteria=("linear_0", "random"), points=(2,)).collect(tmp_path / "tables")
+    tables.write_tables(out)
+    for name in tables.TABLES:
+        text = (out / f"{name}.tex").read_text()
+        body = [line for line in text.splitlines() if not line.startswith("%")]
+        assert not re.search(r"(?<!\\)[_#&]", text.replace(" & ", "")) and (name == "headline" or r"linear\_0" in text)
+        assert text.isascii()
+        assert text.count(r"\begin{table}") == text.count(r"\end{table}") > 0
+        for environment in ("table", "tabular"):
+            assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}")
+        for rule in ("toprule", "bottomrule"):
+            assert text.count(rf"\{rule}") == text.count(r"\begin{table}")
+        columns = None
+        for line in body:
+            if match := re.match(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", line):
+                columns = len(match[1])
+            elif line.endswith(r"\\"):
+                assert line.count(" & ") + 1 == columns
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gaussian_stochastic_0", r"gaussian\_stochastic\_0"),
+        ("\u22120.66", "$-0.66$"),
+        ("+1.25 \u00b1 0.10", r"$+1.25 \pm 0.10$"),
+        ("[\u22120.10, +0.50]", "$[-0.10, +0.50]$"),
+        ("<0.001", "$<0.001$"),
+        ("95 % & more", r"95 \% \& more"),
+        ("a\\b~^{}$#", r"a\textbackslash{}b\textasciitilde{}\textasciicircum{}\{\}\$\#"),
+        ("\u2013", "--"),
+        ("resnet32", "resnet32"),
+    ],
+)
+def test_latex_of_numbers_and_words(text: str, expected: str) -> None:
+    assert tables.latex(text) == expected
+
+
+def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
+    assert tables.number(-0.001, 2, sign=True) == "+0.00"
+    assert tables.number(-1.255, 1) == "\u22121.3"
+    assert tables.significant(0.0012345) == "0.00123"
+    assert tables.significant(1234.5) == "1234" or tables.significant(1234.5) == "1235"
+    assert tables.significant(1.23e-7) == "1.23e\u22127" or tables.significant(1.23e-7) == "1.23e\u221207"
+    assert tables.mean_sd(1.0, math.nan) == "+1.00"
+    assert tables.p_text(0.0004) == "<0.001"
+
+
+def test_a_suite_without_criteria_to_compare_still_gives_all_tables(tmp_path: Path) -> None:
+    out = build_suite(tmp_path, criteria=("first",), replicates=1, points=(2,), schedules=("one-shot",)).collect(tmp_path / "t")
+    written = tables.write_tables(out)
+    assert len(written) == 3 * len(tables.TABLES) and all(path.stat().st_size > 0 for path in written)
+    assert "No rows" in (out / "versus_random.md").read_text()
+    assert pd.read_csv(out / "headline.csv")["verdict"].to_list() == ["undecided"]
+
+
+def test_a_corrupt_tidy_table_is_named(suite: Suite, tmp_path: Path) -> None:
+    out = suite.collect(tmp_path / "tables")
+    path = out / "results.csv"
+    path.write_text(path.read_text().replace(",90.0,", ",ninety,"))
+    with pytest.raises(PrunebenchError, match=r"results\.csv"):
+        tables.write_tables(out)
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_follow_the_direction_of_the_criterion() -> None:
+    rows = [
+        ("s", "d", "m", 0, "dense", "dense", 0, criterion, 0, block, score)
+        for criterion, values in {"cka": (0.3, 0.1, 0.2), "last": (0, 1, 2), "mine": (5, 5, 1)}.items()
+        for block, score in zip(("b10", "b2", "b1"), values, strict=True)
+    ]
+    scores = pd.DataFrame(rows, columns=list(collect.SCORE_COLUMNS))
+    ranks = figures.dense_ranks(scores).droplevel("replicate")
+    assert list(ranks.columns) == ["b1", "b2", "b10"]
+    assert ranks.loc["cka"].to_list() == [2, 1, 3]
+    assert ranks.loc["last"].to_list() == [1, 2, 3]
+    assert ranks.loc["mine"].to_list() == [1, 2.5, 2.5]
+    assert figures.dense_ranks(scores, {"mine"}).droplevel("replicate").loc["mine"].to_list() == [3, 1.5, 1.5]
+
+
+def test_agreement_is_kendalls_tau_averaged_over_replicates() -> None:
+    index = pd.MultiIndex.from_tuples([(0, "a"), (0, "b"), (1, "a"), (1, "b")], names=["replicate", "criterion"])
+    ranks = pd.DataFrame([[1, 2, 3, 4], [1, 2, 4, 3], [1, 2, 3, 4], [4, 3, 2, 1]], index=index, dtype=float)
+    tau = figures.rank_agreement(ranks)
+    assert tau.loc["a", "a"] == 1
+    assert tau.loc["a", "b"] == tau.loc["b", "a"] == pytest.approx(((6 - 2 * 1) / 6 - 1) / 2)
+
+
+def test_agreement_with_a_criterion_that_ties_all_blocks_is_unknown() -> None:
+    index = pd.MultiIndex.from_tuples([(0, "a"), (0, "b")], names=["replicate", "criterion"])
+    tau = figures.rank_agreement(pd.DataFrame([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]], index=index))
+    assert math.isnan(tau.loc["a", "b"]) and tau.loc["a", "a"] == 1
+
+
+ALL = (*figures._METRICS, "cka", "consensus", "random", "first", "last", "my_own")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> collect.Tables:
+    root = tmp_path_factory.mktemp("full")
+    return collect.read_tables(build_suite(root, ALL, points=(2, 5, 8)).collect(root / "tables"))
+
+
+@pytest.mark.parametrize("name", list(figures.FIGURES))
+@pytest.mark.parametrize("case", ["full", "tiny", "empty"])
+def test_no_label_is_clipped_or_lies_on_another_and_no_axes_is_empty(
+    name: str, case: str, full: collect.Tables, tidy: Path
+) -> None:
+    read = full if case == "full" else collect.read_tables(tidy)
+    if case == "empty":
+        results = read.results[read.results["schedule"] == "dense"]
+        read = collect.Tables(results, read.measured.iloc[:0], read.scores.iloc[:0], read.removals.iloc[:0])
+    figure = figures.make_figure(name, read, "digits", "resnet32")
+    drawn: list[Text] = []
+    draw = Text.draw
+
+    def record(text: Text, renderer: Any, *arguments: Any, **options: Any) -> None:
+        drawn.append(text)
+        draw(text, renderer, *arguments, **options)
+
+    canvas = FigureCanvasAgg(figure)
+    # What is asked for is not all drawn: there are ticks outside of an axis' limits.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", record)
+        canvas.draw()
+    renderer = canvas.get_renderer()
+    texts = list({id(text): text for text in drawn if text.get_visible() and text.get_text().strip()}.values())
+    assert texts
+    shown = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    page = figure.bbox
+    for label, box in shown:
+        assert box.x0 >= page.x0 - 0.5 and box.y0 >= page.y0 - 0.5, label
+        assert box.x1 <= page.x1 + 0.5 and box.y1 <= page.y1 + 0.5, label
+    # Boxes of slanted labels overlap although the words do not.
+    straight = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_rotation() % 90 == 0]
+    crossing = [
+        (a, b)
+        for i, (a, one) in enumerate(straight)
+        for b, other in straight[i + 1 :]
+        if min(one.x1, other.x1) - max(one.x0, other.x0) > 0.5 and min(one.y1, other.y1) - max(one.y0, other.y0) > 0.5
+    ]
+    assert crossing == []
+    for axes in figure.axes:
+        assert axes.has_data() or axes.texts or axes.patches or axes.images or axes.collections
+
+
+def test_every_figure_is_written_twice_with_the_same_bytes(tidy: Path, tmp_path: Path) -> None:
+    written = figures.write_figures(tidy, tmp_path / "a")
+    names = {f"{name}_digits_resnet32.{suffix}" for name in figures.FIGURES for suffix in ("pdf", "png")}
+    assert {path.name for path in written} == names
+    for path in written:
+        assert path.stat().st_size > 5000
+        assert path.read_bytes().startswith(b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
+    again = figures.make_figure("removals", collect.read_tables(tidy), "digits", "resnet32")
+    for path in figures.save(again, tmp_path / "b" / "removals"):
+        assert path.read_bytes() == (tmp_path / "a" / f"removals_digits_resnet32{path.suffix}").read_bytes()
+
+
+def test_unknown_figures_and_models_are_refused(full: collect.Tables) -> None:
+    with pytest.raises(PrunebenchError, match="agreement"):
+        figures.make_figure("pie", full, "digits", "resnet32")
+    with pytest.raises(PrunebenchError, match="resnet56"):
+        figures.make_figure("accuracy", full, "digits", "resnet56")
+
+
+def test_captions_render(suite: Suite) -> None:
+    from docutils.core import publish_string
+    from jinja2 import Environment, StrictUndefined
+
+    folder = Path(collect.__file__).parents[2] / "report"
+    captions = sorted(folder.glob("*.rst"))
+    assert {path.stem for path in captions} >= {"workflow", *tables.TABLES, *figures.FIGURES}
+
+    snakemake = SimpleNamespace(config={"suite": "tiny", "replicates": 3})
+    for path in captions:
+        text = Environment(undefined=StrictUndefined).from_string(path.read_text()).render(snakemake=snakemake)
+        settings = {"halt_level": 2, "report_level": 2}
+        assert publish_string(text, writer="html", settings_overrides=settings)

@@ -14,8 +14,14 @@ PYTHON = "3.12"
 
 def pins(lock: str) -> dict[str, str]:
     """Name to version of everything that the lock installs on Linux with the environments' Python."""
-    environment = {**default_environment(), "python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
-    environment |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"}
+    environment = {key: str(value) for key, value in default_environment().items()}
+    environment |= {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
+    environment |= {
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "os_name": "posix",
+    }
     found = {}
     for line in lock.splitlines():
         if line.strip() and not line.startswith((" ", "#", "-")):
@@ -30,7 +36,11 @@ def environment() -> str:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     locked = pins((REPOSITORY / "requirements.lock").read_text())
     names = [Requirement(text).name.lower() for text in project["dependencies"]]
-    lines = ["# Made from requirements.lock by `make lock`; a test holds them to each other.", "channels:", "  - conda-forge"]
+    lines = [
+        "# Made from requirements.lock by `make lock`; a test holds them to each other.",
+        "channels:",
+        "  - conda-forge",
+    ]
     lines += ["dependencies:", f"  - python ={PYTHON}", "  - pip", "  - pip:"]
     lines += [f"      - {name}=={locked[name]}" for name in names if not name.startswith("snakemake")]
     return "\n".join(lines) + "\n"

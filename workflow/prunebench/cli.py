@@ -161,7 +161,13 @@ def parser() -> argparse.ArgumentParser:
     paths(one_shot, dense="folder of the dense network", out="folder of the chain", work="folder for checkpoints")
     one_shot.add_argument("--rankings", type=Path, nargs="+", required=True, metavar="PATH", help="ranking.csv of each draw")
     iterative = add("iterative", _iterative, "Remove a few blocks, fine-tune, score again, until all points are reached.")
-    paths(iterative, dense="folder of the dense network", scores="its scores.csv", out="folder of the chain", work="checkpoints")
+    paths(
+        iterative,
+        dense="folder of the dense network",
+        scores="its scores.csv",
+        out="folder of the chain",
+        work="checkpoints",
+    )
     evaluate = add("evaluate", _evaluate, "Evaluate networks on the test split: one JSON for each network and evaluation.")
     paths(evaluate, replicate="folder of the replicate; the dense network is in dense/")
     measure = add("measure", _measure, "Measure latency and energy once for each distinct architecture.")

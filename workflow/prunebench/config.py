@@ -5,8 +5,11 @@ The JSON schema in ``workflow/schemas/config.schema.json`` is made from these cl
 
 from __future__ import annotations
 
+import datetime
 import difflib
-from collections.abc import Mapping
+import math
+import reprlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,15 +17,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prunebench.errors import PrunebenchError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-Reference = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+|.+\.py)$")]
+NAME = r"^[A-Za-z0-9_-]+$"
+REFERENCE = r"^([A-Za-z0-9_-]+|.+\.py)$"
+DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
+COUNTRY = r"^[A-Z]{3}$"
+# What the patterns mean to a reader of messages and of the table of keys.
+WORDS = {
+    NAME: "a name of letters, digits, _ and -",
+    REFERENCE: "a name, or the path of a .py file",
+    DEVICE: "auto, cpu, cuda, cuda:<number> or mps",
+    COUNTRY: "three capital letters (ISO 3166-1 alpha-3), such as DEU",
+}
+
+Name = Annotated[str, Field(pattern=NAME)]
+Reference = Annotated[str, Field(pattern=REFERENCE)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
 class Section(BaseModel):
     """A part of the config: unknown keys are refused, values are not coerced."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Data(Section):
@@ -96,6 +111,8 @@ class ConstraintsSection(Section):
 class OperatingPoint(Section):
     """A step of the chain at which the network is kept and evaluated: exactly one of the two keys."""
 
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
     blocks: int | None = Field(None, ge=1)
     """Number of blocks removed."""
     flops_reduction: Percent | None = None
@@ -104,7 +121,7 @@ class OperatingPoint(Section):
     @model_validator(mode="after")
     def _one_of_two(self) -> OperatingPoint:
         if (self.blocks is None) == (self.flops_reduction is None):
-            raise ValueError("give either blocks or flops_reduction")
+            raise ValueError("exactly one of the keys blocks and flops_reduction")
         return self
 
     @property
@@ -165,7 +182,7 @@ class Latency(Section):
 class EnergySection(Section):
     """How energy and carbon are accounted."""
 
-    country_iso_code: str = Field("DEU", pattern=r"^[A-Z]{3}$")
+    country_iso_code: str = Field("DEU", pattern=COUNTRY)
     """Country whose carbon intensity is used."""
     carbon_intensity_g_per_kwh: float | None = Field(None, gt=0)
     """Carbon intensity to use in place of the country's."""
@@ -209,7 +226,7 @@ class Suite(Section):
     """Independent repetitions: dense training, sample and random draws."""
     threads: int = Field(1, ge=1)
     """CPU threads of a job. Part of what makes results reproducible, so it is not the number of cores."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    device: str = Field("auto", pattern=DEVICE)
     """`auto` takes a GPU where there is one."""
     experiments: list[Experiment] = Field(min_length=1)
     """Datasets and models."""
@@ -247,6 +264,10 @@ def parse(content: Mapping[str, Any], origin: str) -> Suite:
     Raises:
         PrunebenchError: one line for each mistake: file, key, value and what would be accepted.
     """
+    if not isinstance(content, Mapping):
+        raise PrunebenchError(f"{origin}: holds {_shown(content)}, expected keys and values")
+    if any(_unprintable(text) for text in _texts(content)):
+        raise PrunebenchError(f"{origin}: holds text that is not valid Unicode")
     try:
         suite = Suite.model_validate(dict(content))
     except ValidationError as error:
@@ -257,6 +278,23 @@ def parse(content: Mapping[str, Any], origin: str) -> Suite:
     return suite
 
 
+def _texts(content: Any) -> Iterator[str]:
+    """All strings in a config."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        for item in content.items():
+            yield from _texts(list(item))
+    elif isinstance(content, list):
+        for item in content:
+            yield from _texts(item)
+
+
+def _unprintable(text: str) -> bool:
+    """Whether a text has half of a surrogate pair, which YAML lets in by an escape."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _key(location: tuple[int | str, ...]) -> str:
     """('schedules', 'one-shot', 'criteria', 2) to schedules.one-shot.criteria[2]."""
     text = ""
@@ -265,37 +303,90 @@ def _key(location: tuple[int | str, ...]) -> str:
     return text
 
 
+def _shown(value: object) -> str:
+    """A value as in YAML, and not at length."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null (nothing)")
+    if isinstance(value, datetime.date):
+        return f"the date {value}"
+    return reprlib.Repr(maxstring=60, maxother=60, maxlong=30).repr(value)
+
+
+def _hint(value: object, accepted: str) -> str:
+    """How to write what was probably meant, where YAML reads something else than a person."""
+    if isinstance(value, str) and accepted.startswith(("a number", "a whole number")):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        if math.isfinite(number):
+            text = f"{number:g}" if "e" not in f"{number:g}" else f"{number:.6e}".replace("00000e", "e")
+            return f"; YAML reads this as text, write {text}"
+    if accepted.startswith(("a name", "text")) and isinstance(value, int | float | datetime.date):
+        return "; put it in quotes if it is meant as text"
+    return ""
+
+
 def _explain(detail: Any, origin: str) -> str:
-    """One line on a mistake that pydantic found."""
-    location, value = detail["loc"], detail["input"]
+    """One line on a mistake that pydantic found: file, key, value, what would be accepted."""
+    *above, last = location = detail["loc"]
+    value, key = detail["input"], f"{origin}: {_key(location)}"
     match detail["type"]:
         case "extra_forbidden":
-            known = _keys_at(location[:-1])
-            near = difflib.get_close_matches(str(location[-1]), known, n=1)
+            known = list(_schema_at(tuple(above))["properties"])
+            near = difflib.get_close_matches(str(last), known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
-            return f"{origin}: {_key(location)}: unknown key{hint} (accepted: {', '.join(known)})"
+            return f"{key}: unknown key{hint} (accepted: {', '.join(known)})"
+        case "invalid_key":
+            known = list(_schema_at(tuple(above))["properties"])
+            where = f"{_key(tuple(above))}: " if above else ""
+            return f"{origin}: {where}{_shown(value)} is not a key (accepted: {', '.join(known)})"
         case "missing":
-            return f"{origin}: {_key(location)}: this key is required"
+            return f"{key}: this key is required (accepted: {accepted(_schema_at(location))})"
         case "value_error":
-            return f"{origin}: {_key(location)}: {detail['ctx']['error']}, not {value!r}"
-    return f"{origin}: {_key(location)}: {value!r} is refused: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+            return f"{key}: {_shown(value)} is refused (accepted: {detail['ctx']['error']})"
+    wanted = accepted(_schema_at(location))
+    return f"{key}: {_shown(value)} is refused (accepted: {wanted}){_hint(value, wanted)}"
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Keys that the section at a location accepts, from the schema."""
-    schema = Suite.model_json_schema()
-    node: dict[str, Any] = schema
+def _schema_at(location: tuple[int | str, ...]) -> dict[str, Any]:
+    """The part of the schema that a key of the config has to obey."""
+    whole = schema()
+    node = whole
     for part in location:
-        node = node["items"] if isinstance(part, int) else node["properties"][part]
-        for option in [*node.get("anyOf", []), *node.get("allOf", []), node]:
-            reference = option.get("items", option).get("$ref") or option.get("$ref")
-            if reference and "items" not in option:
-                node = schema["$defs"][reference.rsplit("/", 1)[-1]]
-            elif "items" in option:
-                node = option
-                if "$ref" in option["items"]:
-                    node = {"items": schema["$defs"][option["items"]["$ref"].rsplit("/", 1)[-1]]}
-    return list(node.get("properties", {}))
+        node = resolve(node["items"] if isinstance(part, int) else node["properties"][part], whole)
+    return node
+
+
+def resolve(node: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+    """A node of the schema without null and without references; its own keywords, such as the description, win."""
+    [target] = [option for option in node.get("anyOf", [node]) if option.get("type") != "null"]
+    if "$ref" in target:
+        target = whole["$defs"][target["$ref"].rsplit("/", 1)[-1]]
+    return {**target, **{key: value for key, value in node.items() if key not in ("anyOf", "$ref")}}
+
+
+def accepted(node: Mapping[str, Any]) -> str:
+    """What a node of the schema (see ``resolve``) accepts, in words: ``a whole number of at least 1``."""
+    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    limits = " and ".join(f"{words} {node[key]:g}" for key, words in bounds.items() if key in node)
+    if "enum" in node:
+        return " or ".join(node["enum"])
+    if "pattern" in node:
+        return WORDS[node["pattern"]]
+    match node["type"]:
+        case "boolean":
+            return "true or false"
+        case "integer":
+            return f"a whole number {limits}".strip().replace("number at", "number of at")
+        case "number":
+            return f"a number {limits}".strip()
+        case "array":
+            items = "" if "$ref" in node["items"] else f", each {accepted(node['items'])}"
+            return ("a list of at least one" if node.get("minItems") else "a list") + items
+        case "object":
+            return f"keys and values: {', '.join(node['properties'])}"
+    return "text"
 
 
 def _mistakes(suite: Suite) -> list[str]:
@@ -322,10 +413,10 @@ def read(path: Path) -> Suite:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PrunebenchError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise PrunebenchError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise PrunebenchError(f"{path}: not UTF-8 text: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist, such as 2024-02-30
         raise PrunebenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise PrunebenchError(f"{path}: holds {type(content).__name__}, expected keys and values")
     return parse(content, str(path))
-
-

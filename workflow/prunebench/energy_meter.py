@@ -202,9 +202,7 @@ class EnergyMeter:
             started = getattr(self._tracker, "_start_time", None) is not None
         return "" if started else log.text()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._tracker is not None:
             with _quiet():
                 self._tracker.stop()
@@ -282,9 +280,7 @@ def carbon_intensity(country_iso_code: str) -> float:
 def _intensities() -> dict[str, float]:
     path = Path(_codecarbon().input.DataSource().global_energy_mix_data_path)
     table = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        code: float(mix["carbon_intensity"]) for code, mix in table.items() if mix.get("carbon_intensity") is not None
-    }
+    return {code: float(mix["carbon_intensity"]) for code, mix in table.items() if mix.get("carbon_intensity") is not None}
 
 
 @cache
@@ -392,9 +388,7 @@ def _describe(tracker: Any, device: str, counters: bool, intensity: float) -> tu
     if not device.startswith("cpu"):
         gpu = hardware.get("GPU") if _uses_gpu(device) else None
         if gpu is not None and list(gpu._get_gpu_ids()):
-            parts.append(
-                "GPU: NVML" if _nvml_index(device) is not None else "GPU: driver's counters of all visible GPUs"
-            )
+            parts.append("GPU: NVML" if _nvml_index(device) is not None else "GPU: driver's counters of all visible GPUs")
         else:
             measured = False
             parts.append("GPU: not counted, no counter found")

@@ -15,7 +15,7 @@ from prunebench.config import Experiment, OperatingPoint, Suite
 from prunebench.criteria import Criterion, find_criterion
 from prunebench.data import Dataset, find_dataset
 from prunebench.errors import PrunebenchError
-from prunebench.evaluation import Evaluation, find_evaluation
+from prunebench.evaluation import find_evaluation
 from prunebench.models import Architecture, Model, find_model
 from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
 
@@ -138,9 +138,7 @@ def rank_job(suite: Suite) -> dict[str, Any]:
     }
 
 
-def chain_job(
-    suite: Suite, dataset: str, model: str, replicate: int | str, schedule: str, criterion: str
-) -> dict[str, Any]:
+def chain_job(suite: Suite, dataset: str, model: str, replicate: int | str, schedule: str, criterion: str) -> dict[str, Any]:
     """Settings of the job that follows one criterion to all operating points."""
     pair = pairs(suite)[dataset, model]
     reference = criteria(suite, schedule)[criterion][0] if criterion in criteria(suite, schedule) else criterion
@@ -216,7 +214,9 @@ def mistakes(suite: Suite) -> list[str]:
         if experiment.dense != "train":
             folder = Path(experiment.dense.replace("{replicate}", "0"))
             if not (folder / "architecture.json").is_file():
-                found.append(f"{key}.dense: '{experiment.dense}': {folder}/architecture.json: no such file; give `train` or a folder")
+                found.append(
+                    f"{key}.dense: '{experiment.dense}': {folder}/architecture.json: no such file; give `train` or a folder"
+                )
         found += [f"{where}: {reason}" for where, reason in _unreachable(suite, Pair(experiment, dataset, model), index)]
     return found
 
@@ -232,14 +232,20 @@ def _unreachable(suite: Suite, pair: Pair, index: int) -> Iterator[tuple[str, st
     for number, point in enumerate(points(suite, pair)):
         where = f"experiments[{index}].operating_points[{number}]" if own else f"operating_points[{number}]"
         if point.blocks is not None and point.blocks > len(removable):
-            yield f"{where}.blocks", (
-                f"{point.blocks} is more than {pair.model.name} can lose: at most {len(removable)} of its "
-                f"{len(candidates(dense, constraints))} candidate blocks (a FLOPs reduction of {reach:.2f} %)"
+            yield (
+                f"{where}.blocks",
+                (
+                    f"{point.blocks} is more than {pair.model.name} can lose: at most {len(removable)} of its "
+                    f"{len(candidates(dense, constraints))} candidate blocks (a FLOPs reduction of {reach:.2f} %)"
+                ),
             )
         if point.flops_reduction is not None and point.flops_reduction > reach + 0.01:
-            yield f"{where}.flops_reduction", (
-                f"{point.flops_reduction:g} % is out of reach for {pair.model.name}: "
-                f"at most {reach:.2f} %, with {len(removable)} blocks removed"
+            yield (
+                f"{where}.flops_reduction",
+                (
+                    f"{point.flops_reduction:g} % is out of reach for {pair.model.name}: "
+                    f"at most {reach:.2f} %, with {len(removable)} blocks removed"
+                ),
             )
         if point.name in seen:
             yield where, f"{point.name} is there twice"

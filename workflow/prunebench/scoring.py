@@ -83,7 +83,7 @@ class Probe:
 
     def batches(self) -> list[torch.Tensor]:
         """Positions of the sample's images, batch by batch."""
-        return list(torch.arange(len(self.sample)).split(self.batch_size))
+        return list(torch.split(torch.arange(len(self.sample)), self.batch_size))
 
     def images(self, positions: torch.Tensor) -> torch.Tensor:
         """Images in [0, 1] on the device, (n, channels, height, width)."""

@@ -6,20 +6,21 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_csv, write_json
+from prunebench.config import Training
 from prunebench.criteria import Criterion, find_criterion, order_of_removal
 from prunebench.data import Dataset, Split, SplitName, find_dataset, load_splits, normalisation, sample
 from prunebench.energy_meter import EnergyMeter
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, find_evaluation
 from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, Job, ScoreJob
-from prunebench.models import Architecture, find_model
-from prunebench.models.files import build, load_architecture, load_network, load_weights, save_network
+from prunebench.models import find_model
+from prunebench.models.files import build, load_architecture, load_network, load_weights
 from prunebench.models.modules import BlockNetwork
 from prunebench.provenance import provenance
 from prunebench.pruning import (
@@ -56,14 +57,18 @@ def load(job: Job, split: SplitName) -> Split:
 
 def workshop(job: DenseJob | ChainJob, meter: EnergyMeter) -> Workshop:
     """What all trainings of a job share. The test split is not among it."""
-    chain = isinstance(job, ChainJob)
+    settings: Training
+    if isinstance(job, ChainJob):
+        purpose, settings, epochs_per_block = "fine-tuning", job.fine_tuning, job.fine_tuning.epochs_per_block
+    else:
+        purpose, settings, epochs_per_block = "dense", job.training, 0
     return Workshop(
         dataset=find_dataset(job.dataset),
         training_split=load(job, "train"),
         validation_split=load(job, "validation"),
-        settings=job.fine_tuning if chain else cast(DenseJob, job).training,
-        epochs_per_block=job.fine_tuning.epochs_per_block if chain else 0,
-        seed=job.seed_for("fine-tuning" if chain else "dense"),
+        settings=settings,
+        epochs_per_block=epochs_per_block,
+        seed=job.seed_for(purpose),
         device=device_of(job.device),
         meter=meter,
         config_sha256=job.config_sha256,
@@ -318,7 +323,11 @@ def measure(job: EvaluateJob, folders: Sequence[Path], out: Path) -> None:
                 options=job.options.for_evaluation(evaluation.name),
             )
             rows.append(
-                {"architecture_id": identity, "blocks": list(load_architecture(folder).blocks), **run(evaluation, subject)}
+                {
+                    "architecture_id": identity,
+                    "blocks": list(load_architecture(folder).blocks),
+                    **run(evaluation, subject),
+                }
             )
         write_json(
             out / f"{evaluation.name}.json",

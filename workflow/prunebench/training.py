@@ -94,7 +94,7 @@ def train(network: nn.Module, run: Run, energy: Callable[[], Energy]) -> Trained
         loss_sum = torch.zeros((), device=run.device)
         correct = torch.zeros((), device=run.device)
         rate = 0.0
-        for step, positions in enumerate(order.split(settings.batch_size)):
+        for step, positions in enumerate(torch.split(order, settings.batch_size)):
             rate = learning_rate(settings, (epoch + step / steps) / run.epochs)
             for group in optimizer.param_groups:
                 group["lr"] = rate

@@ -11,9 +11,9 @@ rule collect:
         expand("results/{suite}/tables/provenance.csv", suite=SUITE.suite),
     log:
         expand("logs/{suite}/collect.log", suite=SUITE.suite),
+    localrule: True
     conda:
         "../../envs/prunebench.yaml"
-    localrule: True
     params:
         suite=SUITE.model_dump_json(by_alias=True),
         out=subpath(output[0], parent=True),

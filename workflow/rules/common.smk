@@ -6,8 +6,15 @@ from dataclasses import dataclass
 
 # Rules run `python -m prunebench`: from the clone, whether the package is installed or not, in any environment.
 sys.path.insert(0, workflow.basedir)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([workflow.basedir, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(
+        dict.fromkeys(
+            [
+                workflow.basedir,
+                *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+            ]
+        )
+    )
 )
 
 from prunebench import config as suite_config
@@ -15,7 +22,9 @@ from prunebench import experiments
 from prunebench.errors import PrunebenchError
 
 try:
-    SUITE = suite_config.parse(config, ", ".join(map(str, workflow.configfiles)) or "--config")
+    SUITE = suite_config.parse(
+        config, ", ".join(map(str, workflow.configfiles)) or "--config"
+    )
 except PrunebenchError as error:
     # The whole message and nothing else: a traceback would hide it.
     sys.exit(f"The configuration is refused:\n{error}")
@@ -24,6 +33,15 @@ PAIRS = experiments.pairs(SUITE)
 NETWORK = ["architecture.json", "weights.safetensors"]
 # A job may use a GPU unless the suite says otherwise; locally this counts only under --resources gpu=N.
 GPUS = 0 if SUITE.device == "cpu" else 1
+TABLES = [
+    "headline",
+    "accuracy",
+    "versus_random",
+    "versus_dense",
+    "cost",
+    "scoring_cost",
+]
+FIGURES = ["accuracy", "removals", "scores", "agreement"]
 REPLICATE = "results/{suite}/{dataset}/{model}/replicate{replicate}"
 
 
@@ -41,14 +59,24 @@ wildcard_constraints:
 def settings(stage, wildcards, *arguments):
     """What a job is told, as JSON; a job runs again when this changes."""
     make = getattr(experiments, f"{stage}_job")
-    return json.dumps(make(SUITE, wildcards.dataset, wildcards.model, wildcards.get("replicate"), *arguments))
+    return json.dumps(
+        make(
+            SUITE,
+            wildcards.dataset,
+            wildcards.model,
+            wildcards.get("replicate"),
+            *arguments,
+        )
+    )
 
 
 def work(chain):
     """Where the jobs of a chain keep their checkpoints and finished steps: outside of outputs, which are deleted before a retry."""
     return lambda wildcards: "results/{suite}/.work/{dataset}/{model}/replicate{replicate}/".format(
         **wildcards
-    ) + chain.format(**wildcards)
+    ) + chain.format(
+        **wildcards
+    )
 
 
 @dataclass(frozen=True)
@@ -62,8 +90,8 @@ class ChainGroup:
     draws: tuple
 
     @property
-    def rule(self):
-        """Name of the rule."""
+    def name(self):
+        """As the rule is called."""
         kind = "_random" if len(self.draws) > 1 else ""
         return f"{self.schedule.replace('-', '_')}{kind}_{self.dataset}_{self.model}"
 
@@ -85,7 +113,10 @@ class ChainGroup:
 
 def chain_groups(schedule):
     """The groups of chains on a schedule."""
-    names = [*experiments.criteria(SUITE, schedule), *(SUITE.external.rankings if schedule == "one-shot" else [])]
+    names = [
+        *experiments.criteria(SUITE, schedule),
+        *(SUITE.external.rankings if schedule == "one-shot" else []),
+    ]
     by_draws = {}
     for name in names:
         by_draws.setdefault(experiments.draws(SUITE, schedule, name), []).append(name)
@@ -102,7 +133,10 @@ def rankings(pattern):
         path
         for name in experiments.criteria(SUITE, "one-shot")
         for path in expand(
-            pattern, criterion=name, draw=range(experiments.draws(SUITE, "one-shot", name)), allow_missing=True
+            pattern,
+            criterion=name,
+            draw=range(experiments.draws(SUITE, "one-shot", name)),
+            allow_missing=True,
         )
     ]
 
@@ -119,11 +153,16 @@ def folders(pair):
 
 def network_files(pair):
     """The pairs of files of all networks of an experiment, replicate by wildcard."""
-    return expand(f"{REPLICATE}/{{folder}}/{{file}}", folder=folders(pair), file=NETWORK, allow_missing=True)
+    return expand(
+        f"{REPLICATE}/{{folder}}/{{file}}",
+        folder=folders(pair),
+        file=NETWORK,
+        allow_missing=True,
+    )
 
 
 def delivered(folder):
-    """Whether a network was made by a rule of the user's: then only its pair of files is sure to be there."""
+    """Whether a network comes from outside of this workflow, so that only its pair of files is sure to be there."""
     return folder.startswith("delivered/")
 
 
@@ -132,15 +171,37 @@ def all_results():
     files = []
     for pair in PAIRS:
         dataset, model = pair
-        place = dict(suite=SUITE.suite, dataset=dataset, model=model, replicate=range(SUITE.replicates))
+        place = dict(
+            suite=SUITE.suite,
+            dataset=dataset,
+            model=model,
+            replicate=range(SUITE.replicates),
+        )
         own = [folder for folder in folders(pair) if not delivered(folder)]
         chained = {os.path.dirname(folder) for folder in own if folder != "dense"}
-        scored = {chain for chain in chained if chain.startswith("iterative/")} | {"dense"}
-        kinds = [*NETWORK, *(f"evaluations/{name}.json" for name in experiments.evaluation_names(SUITE, "network"))]
-        files += expand(f"{REPLICATE}/{{folder}}/{{kind}}", folder=folders(pair), kind=kinds, **place)
+        scored = {chain for chain in chained if chain.startswith("iterative/")} | {
+            "dense"
+        }
+        kinds = [
+            *NETWORK,
+            *(
+                f"evaluations/{name}.json"
+                for name in experiments.evaluation_names(SUITE, "network")
+            ),
+        ]
+        files += expand(
+            f"{REPLICATE}/{{folder}}/{{kind}}",
+            folder=folders(pair),
+            kind=kinds,
+            **place,
+        )
         files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
-        files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(chained), **place)
-        files += expand(f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place)
+        files += expand(
+            f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(chained), **place
+        )
+        files += expand(
+            f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place
+        )
         files += expand(f"{REPLICATE}/dense/scoring.json", **place)
         files += expand(
             "results/{suite}/{dataset}/{model}/measured/{name}.json",
@@ -150,11 +211,9 @@ def all_results():
     return sorted(set(files))
 
 
-def figures():
-    """Every figure, as PDF and PNG: each experiment has its own."""
+def figures(figure, format):
+    """The files of a figure: each experiment has its own."""
     return [
         f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}"
         for dataset, model in PAIRS
-        for figure in ("accuracy", "scores", "agreement", "removals")
-        for format in ("pdf", "png")
     ]

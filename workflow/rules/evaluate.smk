@@ -4,9 +4,6 @@ for pair in PAIRS:
     rule:
         name:
             f"evaluate_{pair[0]}_{pair[1]}"
-        wildcard_constraints:
-            dataset=pair[0],
-            model=pair[1],
         input:
             network_files(pair),
         output:
@@ -20,6 +17,9 @@ for pair in PAIRS:
             "logs/{suite}/{dataset}/{model}/replicate{replicate}/evaluate.log",
         benchmark:
             "logs/{suite}/{dataset}/{model}/replicate{replicate}/evaluate.benchmark.tsv"
+        wildcard_constraints:
+            dataset=pair[0],
+            model=pair[1],
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -40,9 +40,6 @@ for pair in PAIRS:
     rule:
         name:
             f"measure_{pair[0]}_{pair[1]}"
-        wildcard_constraints:
-            dataset=pair[0],
-            model=pair[1],
         input:
             lambda wildcards, pair=pair: expand(
                 network_files(pair), replicate=range(SUITE.replicates), **wildcards
@@ -57,6 +54,9 @@ for pair in PAIRS:
             "logs/{suite}/{dataset}/{model}/measure.log",
         benchmark:
             "logs/{suite}/{dataset}/{model}/measure.benchmark.tsv"
+        wildcard_constraints:
+            dataset=pair[0],
+            model=pair[1],
         conda:
             "../../envs/prunebench.yaml"
         # What is measured needs the machine for itself, so this job takes all cores.
@@ -67,9 +67,15 @@ for pair in PAIRS:
             runtime=lambda wildcards, attempt: 120 * attempt,
         params:
             settings=lambda wildcards: settings("evaluate", wildcards, "architecture"),
-            experiment=lambda wildcards: "results/{suite}/{dataset}/{model}".format(**wildcards),
+            experiment=lambda wildcards: "results/{suite}/{dataset}/{model}".format(
+                **wildcards
+            ),
             out=subpath(output[0], parent=True),
-            networks=[f"replicate{r}/{folder}" for r in range(SUITE.replicates) for folder in folders(pair)],
+            networks=[
+                f"replicate{r}/{folder}"
+                for r in range(SUITE.replicates)
+                for folder in folders(pair)
+            ],
         message:
             "Measuring latency and energy of {wildcards.model} on {wildcards.dataset}, alone on the machine"
         shell:

@@ -4,11 +4,7 @@ for group in chain_groups("one-shot"):
 
     rule:
         name:
-            group.rule
-        wildcard_constraints:
-            dataset=group.dataset,
-            model=group.model,
-            criterion=group.criteria,
+            group.name
         input:
             architecture="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/architecture.json",
             weights="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/weights.safetensors",
@@ -30,6 +26,10 @@ for group in chain_groups("one-shot"):
             "logs/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}.log",
         benchmark:
             "logs/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}.benchmark.tsv"
+        wildcard_constraints:
+            dataset=group.dataset,
+            model=group.model,
+            criterion=group.criteria,
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -38,9 +38,13 @@ for group in chain_groups("one-shot"):
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards: settings("chain", wildcards, "one-shot", wildcards.criterion),
+            settings=lambda wildcards: settings(
+                "chain", wildcards, "one-shot", wildcards.criterion
+            ),
             dense=subpath(input.weights, parent=True),
-            out=lambda wildcards: f"{REPLICATE}/one-shot/{wildcards.criterion}".format(**wildcards),
+            out=lambda wildcards: f"{REPLICATE}/one-shot/{wildcards.criterion}".format(
+                **wildcards
+            ),
             work=work("one-shot/{criterion}"),
         message:
             "One-shot by {wildcards.criterion}: {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
@@ -53,11 +57,7 @@ for group in chain_groups("iterative"):
 
     rule:
         name:
-            group.rule
-        wildcard_constraints:
-            dataset=group.dataset,
-            model=group.model,
-            criterion=group.criteria,
+            group.name
         input:
             architecture="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/architecture.json",
             weights="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/weights.safetensors",
@@ -76,6 +76,10 @@ for group in chain_groups("iterative"):
             "logs/{suite}/{dataset}/{model}/replicate{replicate}/iterative/{criterion}.log",
         benchmark:
             "logs/{suite}/{dataset}/{model}/replicate{replicate}/iterative/{criterion}.benchmark.tsv"
+        wildcard_constraints:
+            dataset=group.dataset,
+            model=group.model,
+            criterion=group.criteria,
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -84,9 +88,13 @@ for group in chain_groups("iterative"):
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
             runtime=lambda wildcards, attempt: 480 * attempt,
         params:
-            settings=lambda wildcards: settings("chain", wildcards, "iterative", wildcards.criterion),
+            settings=lambda wildcards: settings(
+                "chain", wildcards, "iterative", wildcards.criterion
+            ),
             dense=subpath(input.weights, parent=True),
-            out=lambda wildcards: f"{REPLICATE}/iterative/{wildcards.criterion}".format(**wildcards),
+            out=lambda wildcards: f"{REPLICATE}/iterative/{wildcards.criterion}".format(
+                **wildcards
+            ),
             work=work("iterative/{criterion}"),
         message:
             "Iterative by {wildcards.criterion}: {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"

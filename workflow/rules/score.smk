@@ -30,12 +30,14 @@ rule rank:
     input:
         scores="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scores.csv",
     output:
-        rankings("results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv"),
+        rankings(
+            "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv"
+        ),
     log:
         "logs/{suite}/{dataset}/{model}/replicate{replicate}/rank.log",
+    localrule: True
     conda:
         "../../envs/prunebench.yaml"
-    localrule: True
     params:
         settings=json.dumps(experiments.rank_job(SUITE)),
         out=lambda wildcards: f"{REPLICATE}/one-shot".format(**wildcards),

@@ -6,21 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prunebench.criteria import Criterion, find_criterion, ranks
+from prunebench.metrics import METRICS
 
 if TYPE_CHECKING:
     from prunebench.scoring import Probe
-
-METRICS = (
-    "cka",
-    "linear_0",
-    "linear_1",
-    "permutation",
-    "gaussian_stochastic_0",
-    "gaussian_stochastic_1",
-    "gaussian_stochastic_2",
-    "wasserstein",
-)
-
 
 def _score(probe: Probe) -> Sequence[float]:
     """Sum of the ranks that the metrics give to each block."""
@@ -28,4 +17,4 @@ def _score(probe: Probe) -> Sequence[float]:
     return [float(value) for value in total]  # type: ignore[union-attr]
 
 
-CONSENSUS = Criterion("consensus", _score, combines=METRICS, source="Mugnaini et al. 2024, arXiv 2411.14345")
+CONSENSUS = Criterion("consensus", _score, combines=tuple(METRICS), source="Mugnaini et al. 2024, arXiv 2411.14345")

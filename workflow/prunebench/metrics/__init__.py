@@ -7,7 +7,6 @@ lowest score marks the block whose removal changes the features least. Importing
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,12 +30,14 @@ class Metric:
         module: module of this package.
         function: function in it that takes the statistics.
         need: what :class:`FeatureStatistics` has to accumulate: ``features``, ``labels`` or ``values``.
+        source: paper and what the variant is.
         a: the metric's parameter, if it has one.
     """
 
     module: str
     function: str
     need: str
+    source: str
     a: float | None = None
 
     def __call__(self, stats: FeatureStatistics) -> torch.Tensor:
@@ -51,27 +52,13 @@ class Metric:
 
 
 METRICS = {
-    "cka": Metric("cka", "cka", "features"),
-    "linear_0": Metric("linear", "linear", "features", 0.0),
-    "linear_1": Metric("linear", "linear", "features", 1.0),
-    "permutation": Metric("permutation", "permutation", "features"),
-    "gaussian_stochastic_0": Metric("gaussian", "gaussian_stochastic", "labels", 0.0),
-    "gaussian_stochastic_1": Metric("gaussian", "gaussian_stochastic", "labels", 1.0),
-    "gaussian_stochastic_2": Metric("gaussian", "gaussian_stochastic", "labels", 2.0),
-    "wasserstein": Metric("wasserstein", "wasserstein", "values"),
+    "cka": Metric("cka", "cka", "features", "Pons et al. 2024, arXiv 2405.17081"),
+    "linear_0": Metric("linear", "linear", "features", "Williams et al. 2021, generalized shape metrics: full whitening", 0.0),
+    "linear_1": Metric("linear", "linear", "features", "Williams et al. 2021, generalized shape metrics: Procrustes", 1.0),
+    "permutation": Metric("permutation", "permutation", "features", "Williams et al. 2021, generalized shape metrics: permutations of units"),
+    "gaussian_stochastic_0": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, stochastic shape metrics: covariances only", 0.0),
+    "gaussian_stochastic_1": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, stochastic shape metrics: 2-Wasserstein distance", 1.0),
+    "gaussian_stochastic_2": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, stochastic shape metrics: means only", 2.0),
+    "wasserstein": Metric("wasserstein", "wasserstein", "values", "1-D Wasserstein distance of all feature values"),
 }
 """The eight metrics of the Consensus criterion (arXiv 2411.14345)."""
-
-
-def needs_of(names: Iterable[str]) -> frozenset[str]:
-    """What has to be accumulated to compute the metrics ``names``.
-
-    Raises:
-        PrunebenchError: a name is not a metric.
-    """
-    needs = set()
-    for name in names:
-        if name not in METRICS:
-            raise PrunebenchError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
-        needs.add(METRICS[name].need)
-    return frozenset(needs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -24,6 +26,9 @@ PROXIMITY = 1e-8
 """Weight of the previous polar factor, as a share of a matrix's norm: above rounding, below what moves a score."""
 
 TINY = 1e-30
+
+SMALL_DIMENSION = 256
+"""Up to this many features a second thread gains little, and on busy cores waiting for it costs a multiple."""
 CHUNK_BYTES = 64 * 2**20
 """Candidates are aligned in groups whose stacked covariances stay below this size."""
 
@@ -56,9 +61,25 @@ def gaussian_stochastic(stats: FeatureStatistics, a: float) -> Tensor:
     Warns:
         RuntimeWarning: the alignment of a candidate did not converge within 1000 rounds.
     """
-    name = f"gaussian_stochastic_{a:g}"
     if not 0 <= a <= 2:
-        raise MetricError(f"metric {name}: a has to be from 0 to 2")
+        raise MetricError(f"metric gaussian_stochastic_{a:g}: a has to be from 0 to 2")
+    with _threads(1 if stats.dimension <= SMALL_DIMENSION else torch.get_num_threads()):
+        return _scores(stats, a)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Let torch use so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _scores(stats: FeatureStatistics, a: float) -> Tensor:
+    name = f"gaussian_stochastic_{a:g}"
     moments = stats.class_moments(name)
     classes, dimension = moments.dense_means.shape
     if a == 2:
@@ -81,7 +102,7 @@ def gaussian_stochastic(stats: FeatureStatistics, a: float) -> Tensor:
         warnings.warn(
             f"metric {name}: {unfinished} of {stats.candidates} alignments did not converge in {MAXIMUM_ROUNDS} rounds",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return torch.cat(scores)
 

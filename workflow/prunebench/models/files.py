@@ -78,7 +78,9 @@ def build(architecture: Architecture) -> nn.Module:
     try:
         return model.build(architecture)
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise PrunebenchError(f"model {architecture.model}: cannot be built with blocks {architecture.blocks}: {error}") from error
+        raise PrunebenchError(
+            f"model {architecture.model}: cannot be built with blocks {architecture.blocks}: {error}"
+        ) from error
 
 
 def load_into(network: nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from prunebench import artifacts
 from prunebench.errors import PrunebenchError
+from prunebench.models import Architecture
 
 DENSE = "dense"
 DELIVERED = "delivered"
@@ -130,9 +131,15 @@ class Tables:
 
 
 def architecture_id(architecture: Mapping[str, Any]) -> str:
-    """First 12 hexadecimal digits of the SHA-256 of an ``architecture.json`` without ``sha256`` and ``schema``."""
-    kept = {key: value for key, value in architecture.items() if key not in ("sha256", "schema")}
-    return artifacts.fingerprint(kept)[:12]
+    """The identity of the architecture that an ``architecture.json`` describes, as measured files name it.
+
+    Raises:
+        PrunebenchError: a key is missing or of the wrong kind.
+    """
+    try:
+        return Architecture.from_json(architecture).identity
+    except (KeyError, TypeError, ValueError) as error:
+        raise PrunebenchError(f"not an architecture: {type(error).__name__} {error}") from None
 
 
 def collect(
@@ -209,7 +216,11 @@ class _Reader:
         if network.schedule not in (DENSE, DELIVERED) or training_path.exists():
             training = artifacts.read_json(training_path, ["epochs", "removed"])
         blocks_removed = self._blocks_removed(network, training, architecture_path, architecture)
-        self.architectures.append((network, blocks_removed, architecture_id(architecture)))
+        try:
+            identity = architecture_id(architecture)
+        except PrunebenchError as error:
+            raise PrunebenchError(f"{architecture_path}: {error} (see docs/data-contracts.md)") from None
+        self.architectures.append((network, blocks_removed, identity))
         if training is not None:
             self._read_training(network, blocks_removed, training_path, training)
         for path in self._evaluation_files(network.folder / "evaluations"):
@@ -272,9 +283,7 @@ class _Reader:
             raise PrunebenchError(f"{folder}: holds no evaluation; run the evaluations of this network first")
         return paths
 
-    def _read_training(
-        self, network: NetworkFolder, blocks_removed: int, path: Path, training: Mapping[str, Any]
-    ) -> None:
+    def _read_training(self, network: NetworkFolder, blocks_removed: int, path: Path, training: Mapping[str, Any]) -> None:
         wanted = ("epochs", "epochs_per_block", "validation_accuracy")
         values = {key: training[key] for key in wanted if key in training}
         self._add_results(network, blocks_removed, TRAINING, values, path)
@@ -322,9 +331,7 @@ class _Reader:
                 images = _numbers(path, {"images": content["images"]})["images"]
                 self.measured.append((*keys, "images", images, network.source(path), ""))
 
-    def _add_results(
-        self, network: NetworkFolder, blocks_removed: int, evaluation: str, values: object, path: Path
-    ) -> None:
+    def _add_results(self, network: NetworkFolder, blocks_removed: int, evaluation: str, values: object, path: Path) -> None:
         for quantity, value in _numbers(path, values).items():
             self.results.append((*network.keys, blocks_removed, evaluation, quantity, value, network.source(path)))
 
@@ -405,9 +412,7 @@ def _write_table(stem: Path, columns: Sequence[str], rows: Sequence[tuple[Any, .
     rows = sorted(rows, key=lambda row: tuple((value is not None, value) for value in row))
     artifacts.write_csv(stem.with_suffix(".csv"), columns, rows)
     frame = _typed(pd.DataFrame(rows, columns=list(columns)))
-    artifacts.write_atomically(
-        stem.with_suffix(".parquet"), lambda path: frame.to_parquet(path, engine="pyarrow", index=False)
-    )
+    artifacts.write_atomically(stem.with_suffix(".parquet"), lambda path: frame.to_parquet(path, engine="pyarrow", index=False))
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,9 +122,7 @@ def write_figures(tables: Path, out: Path, highest_first: Collection[str] = HIGH
     return written
 
 
-def make_figure(
-    name: str, tables: Tables, dataset: str, model: str, highest_first: Collection[str] = HIGHEST_FIRST
-) -> Figure:
+def make_figure(name: str, tables: Tables, dataset: str, model: str, highest_first: Collection[str] = HIGHEST_FIRST) -> Figure:
     """Make one of ``FIGURES`` for a dataset and model.
 
     Raises:
@@ -137,7 +137,7 @@ def make_figure(
         return frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
 
     chosen = Tables(*(of_pair(f) for f in (tables.results, tables.measured, tables.scores, tables.removals)))
-    with mpl.rc_context(_STYLE):
+    with _style():
         return FIGURES[name](chosen, f"{dataset}, {model}", highest_first)
 
 
@@ -145,12 +145,16 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """Save a figure as PDF and PNG, without dates, so that the same values give the same bytes."""
     metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     written = []
-    with mpl.rc_context(_STYLE):
+    with _style():
         for suffix in SUFFIXES:
             path = stem.with_name(f"{stem.name}.{suffix}")
-            artifacts.write_atomically(path, lambda p, s=suffix: figure.savefig(p, metadata=metadata[s]))
+            artifacts.write_atomically(path, partial(figure.savefig, metadata=metadata[suffix]))
             written.append(path)
     return written
+
+
+def _style() -> AbstractContextManager[None]:
+    return mpl.rc_context(rc=dict[Any, Any](_STYLE))
 
 
 # --- accuracy against FLOPs reduction --------------------------------------------------------------------------------
@@ -243,9 +247,7 @@ def _looks(criteria: Sequence[str]) -> dict[str, _Look]:
 def _legend(criteria: Sequence[str], looks: dict[str, _Look]) -> list[Any]:
     prominent = [c for c in criteria if looks[c].prominent and c != "random"]
     muted = [c for c in criteria if not looks[c].prominent]
-    handles: list[Any] = [
-        Line2D([], [], label=c, **looks[c].line()) for c in [*prominent, *muted]
-    ]
+    handles: list[Any] = [Line2D([], [], label=c, **looks[c].line()) for c in [*prominent, *muted]]
     if "random" in criteria:
         look = looks["random"]
         handles.append(Line2D([], [], color=look.colour, linestyle=look.dashes, linewidth=1.6, label="random: mean"))
@@ -271,7 +273,8 @@ def dense_ranks(scores: pd.DataFrame, highest_first: Collection[str] = HIGHEST_F
     # A criterion of the user that draws at random is shown by its first draw.
     rows = rows[rows["draw"] == 0]
     wide = rows.pivot(index=["replicate", "criterion"], columns="block", values="score")
-    wide = wide[sorted(wide.columns, key=natural)]
+    blocks: list[str] = sorted(map(str, wide.columns), key=natural)
+    wide = wide[blocks]
     signs = [-1.0 if criterion in highest_first else 1.0 for criterion in wide.index.get_level_values("criterion")]
     oriented = wide.to_numpy() * np.asarray(signs)[:, None]
     ranks = rankdata(oriented, axis=1, nan_policy="omit") if oriented.size else oriented
@@ -361,7 +364,7 @@ def _removals(tables: Tables, title: str, highest_first: Collection[str]) -> Fig
     rows = tables.removals[tables.removals["chain_criterion"] != "random"]
     if rows.empty:
         return _note(title, "No criterion but random removed blocks step by step.")
-    blocks = sorted(set(rows["block"]) | set(tables.scores["block"]), key=natural)
+    blocks = sorted({*map(str, rows["block"]), *map(str, tables.scores["block"])}, key=natural)
     schedules = ordered_schedules(rows["schedule"])
     criteria = {s: ordered_criteria(rows.loc[rows["schedule"] == s, "chain_criterion"]) for s in schedules}
     heights = [len(criteria[schedule]) + 1.5 for schedule in schedules]
@@ -381,15 +384,15 @@ def _removals(tables: Tables, title: str, highest_first: Collection[str]) -> Fig
 
 
 def _removal_panel(panel: Axes, rows: pd.DataFrame, criteria: Sequence[str], blocks: Sequence[str], last: int) -> None:
-    scale = ScalarMappable(Normalize(1, max(last, 2)), _ORDERED)
+    norm, colours = Normalize(1, max(last, 2)), mpl.colormaps[_ORDERED]
     panel.set_xlim(-0.5, len(blocks) - 0.5)
     panel.set_ylim(len(criteria) - 0.5, -0.5)
     runs = rows.groupby("chain_criterion")[["replicate", "draw"]].apply(lambda f: len(f.drop_duplicates()))
     for (criterion, block), steps in rows.groupby(["chain_criterion", "block"])["step"]:
         x, y = blocks.index(str(block)), list(criteria).index(str(criterion))
-        side = 0.92 * math.sqrt(len(steps) / runs[criterion])
+        side = 0.92 * math.sqrt(len(steps) / runs[str(criterion)])
         step = float(steps.mean())
-        colour = scale.to_rgba(step)
+        colour = colours(norm(step))
         panel.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, facecolor=colour, linewidth=0))
         if side >= 0.5:
             panel.text(x, y, f"{step:.0f}", ha="center", va="center", fontsize=6.5, color=_ink(colour))
@@ -422,11 +425,11 @@ def _grid_size(blocks: Sequence[str], rows: float, panels: int = 1) -> tuple[flo
 
 def _cells(axes: Axes, values: NDArray[np.float64], low: float, high: float, digits: int) -> None:
     """A heat map with a number in every cell that has a value."""
-    scale = ScalarMappable(Normalize(low, max(high, low + 1)), _ORDERED)
-    axes.imshow(np.ma.masked_invalid(values), cmap=_ORDERED, norm=scale.norm, aspect="auto")
+    norm, colours = Normalize(low, max(high, low + 1)), mpl.colormaps[_ORDERED]
+    axes.imshow(np.ma.masked_invalid(values), cmap=_ORDERED, norm=norm, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         if not math.isnan(value):
-            ink = _ink(scale.to_rgba(value))
+            ink = _ink(colours(norm(value)))
             axes.text(j, i, f"{value:.{digits}f}", ha="center", va="center", fontsize=6.2, color=ink)
 
 
@@ -490,7 +493,7 @@ def _bare(axes: Axes) -> None:
 def _colour_bar(figure: Figure, axes: Any, low: float, high: float, label: str, cmap: str = _ORDERED) -> None:
     bar = figure.colorbar(ScalarMappable(Normalize(low, max(high, low + 1)), cmap), ax=axes, pad=0.02, aspect=25)
     bar.set_label(label)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     if cmap == _ORDERED:
         bar.ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
         bar.ax.invert_yaxis()

@@ -82,9 +82,7 @@ def verdict(mean_difference: float, p_holm: float) -> str:
     return "better" if mean_difference > 0 else "worse"
 
 
-def replicate_means(
-    results: pd.DataFrame, evaluation: str = "accuracy", quantity: str = "accuracy_percent"
-) -> pd.DataFrame:
+def replicate_means(results: pd.DataFrame, evaluation: str = "accuracy", quantity: str = "accuracy_percent") -> pd.DataFrame:
     """One value for each replicate of each criterion at each operating point: the mean over the criterion's draws.
 
     Returns:

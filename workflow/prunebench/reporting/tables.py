@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +172,9 @@ def _accuracy(results: pd.DataFrame) -> Table:
         Column("Epochs", lambda row: compact(row.epochs)),
     ]
     caption = (
-        "Accuracy on the test images. \u0394: change against the dense network of the same replicate, in percentage points "
-        f"(pp), before and after fine-tuning. Mean {PLUS_MINUS} standard deviation over n replicates; criteria that draw "
-        "at random enter with the mean over their draws in a replicate."
+        "Accuracy on the test images. \u0394: change against the dense network of the same replicate, in percentage "
+        f"points (pp), before and after fine-tuning. Mean {PLUS_MINUS} standard deviation over n replicates; criteria that "
+        "draw at random enter with the mean over their draws in a replicate."
     )
     return Table("accuracy", caption, summarise_accuracy(results), columns)
 
@@ -192,8 +193,8 @@ def _versus(comparison: pd.DataFrame, against: str) -> Table:
     ]
     other = "the dense network" if against == DENSE else f"{against} removal"
     caption = (
-        f"Test accuracy against {other} in the same replicate, in percentage points (pp): mean difference over n replicates, "
-        "its two-sided 95 % paired t interval (not adjusted), p value of the paired t test, and the p value after "
+        f"Test accuracy against {other} in the same replicate, in percentage points (pp): mean difference over n "
+        "replicates, its two-sided 95 % paired t interval (not adjusted), p value of the paired t test, and the p value after "
         "Holm's adjustment over the criteria of one operating point, by which the verdict goes (below 0.05)."
     )
     return Table(f"versus_{against}", caption, comparison, columns)
@@ -242,18 +243,19 @@ def _headline(results: pd.DataFrame, versus_random: pd.DataFrame) -> Table:
         Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2)),
         Column("Best criterion", lambda row: row.best_criterion or NOTHING, right=False),
         Column("\u0394 best (pp)", lambda row: number(row.best_change_pp, 2, sign=True)),
-        *(
-            Column(f"\u0394 {name} (pp)", lambda row, name=name: number(getattr(row, f"{name}_change_pp"), 2, sign=True))
-            for name in BASELINES
-        ),
+        *(Column(f"\u0394 {name} (pp)", partial(_change_of, name)) for name in BASELINES),
         Column("Against random", lambda row: row.sentence, right=False),
     ]
     caption = (
-        "The criterion with the highest mean test accuracy at each operating point beside the baselines. \u0394: change "
-        "against the dense network in percentage points (pp), mean over replicates. The last column is the paired "
+        "The criterion with the highest mean test accuracy at each operating point beside the baselines. \u0394: "
+        "change against the dense network in percentage points (pp), mean over replicates. The last column is the paired "
         "comparison with random removal, adjusted over all criteria of the operating point (Holm)."
     )
     return Table("headline", caption, data, columns, group=("dataset", "model"), rule_after="schedule")
+
+
+def _change_of(criterion: str, row: Any) -> str:
+    return number(row[f"{criterion}_change_pp"], 2, sign=True)
 
 
 def _against_random(best: str | None, comparison: pd.DataFrame) -> dict[str, str]:
@@ -305,8 +307,8 @@ def _cost(measured: pd.DataFrame) -> Table:
     ]
     caption = (
         "Cost of the networks, mean over replicates. Latency: median time of a forward pass, and its spread. Training: "
-        "training of the dense network, or all fine-tuning of a pruned one. Energy and the carbon emissions that follow "
-        "from it are measured (m) by the hardware's counters or estimated (e) from nominal power, as marked. Times and "
+        "training of the dense network, or all fine-tuning of a pruned one. Energy and the carbon emissions that "
+        "follow from it are measured (m) by the hardware's counters or estimated (e) from nominal power, as marked. Times and "
         "energy hold for the hardware in provenance.csv alone."
     )
     return Table("cost", caption, data, columns)
@@ -336,7 +338,7 @@ def _latency_columns(names: Iterable[str]) -> Iterator[Column]:
 
 def _energy_columns(names: Iterable[str]) -> Iterator[Column]:
     """A column for each quantity of energy or emissions, with a mark that says how it was found."""
-    for name in sorted(names, key=lambda name: (not name.startswith(TRAINING), "energy" not in name, name)):
+    for name in sorted(names, key=lambda name: (not name.startswith(TRAINING), "emissions" in name, name)):
         evaluation, _, quantity = name.partition(".")
         words = quantity.split("_")
         unit = next((word for word in words if word in _UNITS), None)
@@ -508,7 +510,7 @@ def to_latex(table: Table) -> str:
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{latex(table.caption)} {latex(', '.join(key))}.}}",
-            rf"\label{{tab:{'-'.join((table.name, *key))}}}",
+            rf"\label{{tab:{'-'.join((table.name, *key)).replace('_', '-')}}}",
             # A table is shrunk to the text's width if it is wider, and never blown up.
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{@{{}}{''.join('r' if column.right else 'l' for column in table.columns)}@{{}}}}",

@@ -1,0 +1,60 @@
+# Two commands do everything: `make demo` and `make test`. Both can be repeated and do no work twice.
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= all
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo report test test-all lint lock schema clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(INSTALLED) ## run the default suite: about 8 minutes on 2 cores
+	snakemake --cores $(CORES) --rerun-incomplete --logger prunebench
+	@$(MAKE) --no-print-directory report
+
+report: $(INSTALLED) results/demo/report.html ## build the HTML report of the demo and say where it is
+	@cat results/demo/tables/headline.md
+	@echo
+	@echo "Report:  $(abspath results/demo/report.html)"
+	@echo "Tables:  $(abspath results/demo/tables)  (CSV, LaTeX, Markdown)"
+	@echo "Figures: $(abspath results/demo/figures)  (PDF, PNG)"
+
+results/demo/report.html: results/demo/tables/headline.csv
+	snakemake --cores 1 --quiet all --report $@
+
+test: $(INSTALLED) ## run the default test suite
+	pytest -m "not slow"
+
+test-all: $(INSTALLED) ## run every test, the slow ones and those on real data too
+	pytest
+
+lint: $(INSTALLED) ## check style, types and the workflow
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+lock: ## pin the dependencies anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --extra dev --no-header --no-annotate \
+		-c tools/held-back.txt pyproject.toml -o requirements.lock
+	$(PYTHON) tools/lock.py
+
+schema: $(INSTALLED) ## make the schema and the table of config keys from the code
+	python -m prunebench schema > workflow/schemas/config.schema.json
+	python tools/config_table.py
+
+clean: ## remove the results and logs of the demo (not the environment)
+	rm -rf results/demo logs/demo
+
+# The stamp is newer than what it was made from, so a second call installs nothing.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing; on Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@
