@@ -485,3 +485,8 @@ def test_candidates_are_scored_independently(monkeypatch: pytest.MonkeyPatch) ->
     chunked = METRICS["gaussian_stochastic_1"](statistics(dense, silenced, labels))
     torch.testing.assert_close(together, alone)
     torch.testing.assert_close(together, chunked)
+
+
+def test_unknown_needs_are_refused() -> None:
+    with pytest.raises(PrunebenchError, match="gradients"):
+        FeatureStatistics(1, 2, 3, ["gradients"])

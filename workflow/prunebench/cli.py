@@ -96,7 +96,11 @@ def _collect(options: argparse.Namespace) -> None:
     from prunebench.experiments import evaluation_names, network_folders, pairs
     from prunebench.reporting.collect import NetworkFolder, collect
 
-    suite = parse(json.loads(options.suite), "--suite")
+    try:
+        content = json.loads(options.suite)
+    except json.JSONDecodeError as error:
+        raise PrunebenchError(f"--suite: not JSON: {error}") from None
+    suite = parse(content, "--suite")
     networks, measured = [], []
     for dataset, model in pairs(suite):
         experiment = options.results / suite.suite / dataset / model

@@ -9,7 +9,8 @@ import datetime
 import difflib
 import math
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,7 +117,7 @@ class OperatingPoint(Section):
     blocks: int | None = Field(None, ge=1)
     """Number of blocks removed."""
     flops_reduction: Percent | None = None
-    """Reduction of multiply-accumulates in percent; reached with the smallest number of blocks that gives it, less 0.01 points."""
+    """Reduction of multiply-accumulates in percent: the smallest number of blocks that gives it, less 0.01 points."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> OperatingPoint:
@@ -266,8 +267,6 @@ def parse(content: Mapping[str, Any], origin: str) -> Suite:
     """
     if not isinstance(content, Mapping):
         raise PrunebenchError(f"{origin}: holds {_shown(content)}, expected keys and values")
-    if any(_unprintable(text) for text in _texts(content)):
-        raise PrunebenchError(f"{origin}: holds text that is not valid Unicode")
     try:
         suite = Suite.model_validate(dict(content))
     except ValidationError as error:
@@ -278,29 +277,12 @@ def parse(content: Mapping[str, Any], origin: str) -> Suite:
     return suite
 
 
-def _texts(content: Any) -> Iterator[str]:
-    """All strings in a config."""
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, Mapping):
-        for item in content.items():
-            yield from _texts(list(item))
-    elif isinstance(content, list):
-        for item in content:
-            yield from _texts(item)
-
-
-def _unprintable(text: str) -> bool:
-    """Whether a text has half of a surrogate pair, which YAML lets in by an escape."""
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
 def _key(location: tuple[int | str, ...]) -> str:
     """('schedules', 'one-shot', 'criteria', 2) to schedules.one-shot.criteria[2]."""
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _shown(value: object) -> str:
@@ -309,7 +291,9 @@ def _shown(value: object) -> str:
         return str(value).lower().replace("none", "null (nothing)")
     if isinstance(value, datetime.date):
         return f"the date {value}"
-    return reprlib.Repr(maxstring=60, maxother=60, maxlong=30).repr(value)
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    return short.repr(value)
 
 
 def _hint(value: object, accepted: str) -> str:
@@ -329,8 +313,11 @@ def _hint(value: object, accepted: str) -> str:
 
 def _explain(detail: Any, origin: str) -> str:
     """One line on a mistake that pydantic found: file, key, value, what would be accepted."""
-    *above, last = location = detail["loc"]
-    value, key = detail["input"], f"{origin}: {_key(location)}"
+    location, value = detail["loc"], detail["input"]
+    if detail["type"] == "string_unicode":  # also for a key, whose location is then that of its section
+        return f"{origin}: {_key(location) or 'top level'}: {_shown(value)} is not valid Unicode"
+    *above, last = location
+    key = f"{origin}: {_key(location)}"
     match detail["type"]:
         case "extra_forbidden":
             known = list(_schema_at(tuple(above))["properties"])
@@ -351,8 +338,7 @@ def _explain(detail: Any, origin: str) -> str:
 
 def _schema_at(location: tuple[int | str, ...]) -> dict[str, Any]:
     """The part of the schema that a key of the config has to obey."""
-    whole = schema()
-    node = whole
+    node = whole = schema()
     for part in location:
         node = resolve(node["items"] if isinstance(part, int) else node["properties"][part], whole)
     return node
@@ -380,10 +366,10 @@ def accepted(node: Mapping[str, Any]) -> str:
         case "integer":
             return f"a whole number {limits}".strip().replace("number at", "number of at")
         case "number":
-            return f"a number {limits}".strip()
+            return f"a number {limits}".strip().replace("number at", "number of at")
         case "array":
             items = "" if "$ref" in node["items"] else f", each {accepted(node['items'])}"
-            return ("a list of at least one" if node.get("minItems") else "a list") + items
+            return ("a list of at least one item" if node.get("minItems") else "a list") + items
         case "object":
             return f"keys and values: {', '.join(node['properties'])}"
     return "text"
@@ -396,6 +382,7 @@ def _mistakes(suite: Suite) -> list[str]:
     return experiments.mistakes(suite)
 
 
+@cache
 def schema() -> dict[str, Any]:
     """The JSON schema of the config, with every key's meaning and default."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Suite.model_json_schema()}

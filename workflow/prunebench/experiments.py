@@ -105,6 +105,11 @@ def context(suite: Suite, dataset: str, model: str, replicate: int | str | None 
     }
 
 
+def metering(suite: Suite) -> dict[str, Any]:
+    """The part of ``energy`` that counts for training; the rest is on how inference is measured, and changes no training."""
+    return suite.energy.model_dump(exclude={"seconds", "batch_size"})
+
+
 def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
     """Settings of the job that trains or takes over a dense network."""
     experiment = pairs(suite)[dataset, model].experiment
@@ -112,7 +117,7 @@ def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
         **context(suite, dataset, model, replicate),
         "dense": experiment.dense.replace("{replicate}", str(replicate)),
         "training": (experiment.dense_training or suite.dense_training).model_dump(),
-        "energy": suite.energy.model_dump(),
+        "energy": metering(suite),
     }
 
 
@@ -124,7 +129,7 @@ def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
             repeats[reference] = max(repeats.get(reference, 0), draws(suite, schedule, name))
     return {
         **context(suite, dataset, model, replicate),
-        "criteria": repeats,
+        "criteria": dict(sorted(repeats.items())),
         "sample": (pairs(suite)[dataset, model].experiment.sample or suite.sample).model_dump(),
         "constraints": suite.constraints.model_dump(),
     }
@@ -134,7 +139,7 @@ def rank_job(suite: Suite) -> dict[str, Any]:
     """Settings of the job that turns the dense network's scores into rankings."""
     return {
         "version": __version__,
-        "criteria": {ref: draws(suite, "one-shot", name) for name, (ref, _) in criteria(suite, "one-shot").items()},
+        "criteria": {ref: draws(suite, "one-shot", name) for name, (ref, _) in sorted(criteria(suite, "one-shot").items())},
     }
 
 
@@ -142,17 +147,18 @@ def chain_job(suite: Suite, dataset: str, model: str, replicate: int | str, sche
     """Settings of the job that follows one criterion to all operating points."""
     pair = pairs(suite)[dataset, model]
     reference = criteria(suite, schedule)[criterion][0] if criterion in criteria(suite, schedule) else criterion
+    sample = pair.experiment.sample or suite.sample
+    own = {"blocks_per_step": suite.schedules.iterative.blocks_per_step, "sample": sample.model_dump()}
     return {
         **context(suite, dataset, model, replicate),
+        **(own if schedule == "iterative" else {}),
         "schedule": schedule,
         "criterion": reference,
         "draws": draws(suite, schedule, criterion),
-        "blocks_per_step": suite.schedules.iterative.blocks_per_step,
         "operating_points": [point.model_dump() for point in points(suite, pair)],
         "constraints": suite.constraints.model_dump(),
         "fine_tuning": (pair.experiment.fine_tuning or suite.fine_tuning).model_dump(),
-        "sample": (pair.experiment.sample or suite.sample).model_dump(),
-        "energy": suite.energy.model_dump(),
+        "energy": metering(suite),
     }
 
 
@@ -177,28 +183,40 @@ def mistakes(suite: Suite) -> list[str]:
             found.append(f"{key}: {error}")
             return None
 
+    named: dict[str, str] = {}
     for schedule, section in (("one-shot", suite.schedules.one_shot), ("iterative", suite.schedules.iterative)):
-        seen: dict[str, str] = {}
+        seen: set[str] = set()
         for index, reference in enumerate(section.criteria):
             key = f"schedules.{schedule}.criteria[{index}]"
             criterion = look(key, find_criterion, reference)
-            if criterion and criterion.name in seen:
-                found.append(f"{key}: '{reference}' is a second criterion named '{criterion.name}'")
             if criterion:
-                seen[criterion.name] = reference
+                if criterion.name in seen or named.setdefault(criterion.name, reference) != reference:
+                    found.append(f"{key}: '{reference}' is a second criterion named '{criterion.name}'; give one path")
+                seen.add(criterion.name)
                 for other in criterion.combines:
                     look(f"{key}: combines", find_criterion, other)
+    measures: set[str] = set()
     for index, reference in enumerate(suite.evaluations):
-        look(f"evaluations[{index}]", find_evaluation, reference)
-    for index, name in enumerate([*suite.external.rankings, *suite.external.networks]):
-        if name in plugins.builtin(Criterion, "criteria"):
-            found.append(f"external: '{name}' is the name of a built-in criterion; choose another")
-        if name in [*suite.external.rankings, *suite.external.networks][:index]:
-            found.append(f"external: '{name}' is named twice")
+        evaluation = look(f"evaluations[{index}]", find_evaluation, reference)
+        if evaluation and evaluation.name in measures:
+            found.append(f"evaluations[{index}]: '{reference}' is a second evaluation named '{evaluation.name}'; name each once")
+        if evaluation:
+            measures.add(evaluation.name)
+    external: set[str] = set()
+    for kind, names in (("rankings", suite.external.rankings), ("networks", suite.external.networks)):
+        for index, name in enumerate(names):
+            key = f"external.{kind}[{index}]"
+            if name in plugins.builtin(Criterion, "criteria"):
+                found.append(f"{key}: '{name}' is the name of a built-in criterion; choose another")
+            elif name in named:
+                found.append(f"{key}: '{name}' is the name of a criterion of this suite, {named[name]}; choose another")
+            elif name in external:
+                found.append(f"{key}: '{name}' is named twice under external; choose another")
+            external.add(name)
     for index, rules in enumerate(suite.external.rules):
         if not Path(rules).is_file():
             found.append(f"external.rules[{index}]: '{rules}': no such file (paths are relative to the working directory)")
-    if not (suite.schedules.one_shot.criteria or suite.schedules.iterative.criteria or suite.external.networks):
+    if not (suite.schedules.one_shot.criteria or suite.schedules.iterative.criteria or external):
         found.append("schedules: no criterion is named in schedules.one-shot.criteria or schedules.iterative.criteria")
 
     known: set[tuple[str, str]] = set()
@@ -212,13 +230,24 @@ def mistakes(suite: Suite) -> list[str]:
             found.append(f"{key}: '{dataset.name}' with '{model.name}' is there twice")
         known.add((dataset.name, model.name))
         if experiment.dense != "train":
-            folder = Path(experiment.dense.replace("{replicate}", "0"))
-            if not (folder / "architecture.json").is_file():
-                found.append(
-                    f"{key}.dense: '{experiment.dense}': {folder}/architecture.json: no such file; give `train` or a folder"
-                )
-        found += [f"{where}: {reason}" for where, reason in _unreachable(suite, Pair(experiment, dataset, model), index)]
+            missing = _missing(experiment.dense, suite.replicates)
+            if missing:
+                found.append(f"{key}.dense: '{experiment.dense}': {missing}: no such file; give `train` or a folder")
+        try:
+            found += [f"{where}: {reason}" for where, reason in _unreachable(suite, Pair(experiment, dataset, model), index)]
+        except Exception as error:  # a plugin's own mistake, of whatever kind, found before a job meets it
+            found.append(f"{key}.model: '{experiment.model}': its blocks or macs raise {type(error).__name__}: {error}")
     return found
+
+
+def _missing(folder: str, replicates: int) -> Path | None:
+    """The first file that is missing of a dense network that is taken over, for each replicate if they differ."""
+    for replicate in range(replicates if "{replicate}" in folder else 1):
+        for file in ("architecture.json", "weights.safetensors"):
+            path = Path(folder.replace("{replicate}", str(replicate)), file)
+            if not path.is_file():
+                return path
+    return None
 
 
 def _unreachable(suite: Suite, pair: Pair, index: int) -> Iterator[tuple[str, str]]:
@@ -239,7 +268,7 @@ def _unreachable(suite: Suite, pair: Pair, index: int) -> Iterator[tuple[str, st
                     f"{len(candidates(dense, constraints))} candidate blocks (a FLOPs reduction of {reach:.2f} %)"
                 ),
             )
-        if point.flops_reduction is not None and point.flops_reduction > reach + 0.01:
+        if point.flops_reduction is not None and reach < point.flops_reduction - 0.01:
             yield (
                 f"{where}.flops_reduction",
                 (
@@ -248,5 +277,5 @@ def _unreachable(suite: Suite, pair: Pair, index: int) -> Iterator[tuple[str, st
                 ),
             )
         if point.name in seen:
-            yield where, f"{point.name} is there twice"
+            yield where, f"{point.name} is there twice; name each point once"
         seen.add(point.name)

@@ -1,10 +1,10 @@
-"""What each job is told, with types. ``prunebench.experiments`` makes these settings from a suite, the command line reads them."""
+"""What each job is told, with types: ``prunebench.experiments`` makes these settings, the command line reads them."""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from prunebench.artifacts import fingerprint
 from prunebench.config import (
@@ -75,12 +75,13 @@ class ChainJob(Job):
     schedule: str
     criterion: str
     draws: int
-    blocks_per_step: int
     operating_points: list[OperatingPoint]
     constraints: ConstraintsSection
     fine_tuning: FineTuning
-    sample: Sample
     energy: EnergySection
+    # Given to iterative chains alone, so that a change to one of these runs no one-shot chain again.
+    blocks_per_step: int = 1
+    sample: Sample = Field(default_factory=Sample)
 
 
 class Options(Section):

@@ -25,7 +25,9 @@ class Named(Protocol):
     """What every plugin object has."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in configs, paths and tables."""
+        ...
 
 
 T = TypeVar("T", bound=Named)
@@ -43,6 +45,8 @@ def _builtin(kind: type[T], package: str) -> dict[str, T]:
     folder = importlib.import_module(f"prunebench.{package}")
     found: dict[str, T] = {}
     for module in pkgutil.iter_modules(folder.__path__):
+        if module.ispkg:  # what plugins are built with, such as torch modules: slow to import, and no plugins
+            continue
         for item in _objects(importlib.import_module(f"prunebench.{package}.{module.name}"), kind):
             found[item.name] = item
     return dict(sorted(found.items()))
@@ -62,14 +66,17 @@ def find(kind: type[T], package: str, reference: str) -> T:
     path = Path(reference)
     if not path.is_file():
         raise PrunebenchError(f"'{reference}': no such file (paths are relative to the working directory)")
-    items = _objects(load_file(path), kind)
+    known = builtin(kind, package)
+    # A file may import built-in objects, to build on them.
+    items = [item for item in _objects(load_file(path), kind) if not any(item is other for other in known.values())]
     if len(items) != 1:
         raise PrunebenchError(f"'{reference}' defines {len(items)} objects of {kind.__name__} at module level, expected one")
-    if not NAME.fullmatch(items[0].name):
-        raise PrunebenchError(f"'{reference}': the name {items[0].name!r} may only have letters, digits, _ and -")
-    if items[0].name in builtin(kind, package):
-        raise PrunebenchError(f"'{reference}': the name {items[0].name!r} is taken by a built-in; choose another")
-    return items[0]
+    [item] = items
+    if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
+        raise PrunebenchError(f"'{reference}': the name {item.name!r} may only have letters, digits, _ and -")
+    if item.name in known:
+        raise PrunebenchError(f"'{reference}': the name {item.name!r} is taken by a built-in; choose another")
+    return item
 
 
 def unknown(value: str, accepted: dict[str, T] | list[str], what: str) -> str:
@@ -96,10 +103,12 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path)
-        raise PrunebenchError(f"'{path}', line {line}: {type(error).__name__}: {error}") from error
+        where = f", line {line}" if line else ""
+        what = error.msg if isinstance(error, SyntaxError) else error
+        raise PrunebenchError(f"'{path}'{where}: {type(error).__name__}: {what}") from error
     return module
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from prunebench.artifacts import read_csv, write_csv
@@ -24,10 +25,24 @@ def rank(job: RankJob, scores: Path, out: Path) -> None:
             if not mine:
                 raise PrunebenchError(f"{scores}: no scores of {criterion.name}, draw {draw}; delete it and run again")
             values = {row["block"]: row["score"] for row in mine}
+            if len(values) < len(mine):
+                raise PrunebenchError(f"{scores}: {criterion.name}, draw {draw}: a block is there twice; delete it and run again")
             blocks = list(values)
-            order = order_of_removal(blocks, [float(values[block]) for block in blocks], criterion.removes)
+            numbers = [_number(values[block], f"{scores}: {criterion.name}, draw {draw}, {block}") for block in blocks]
+            order = order_of_removal(blocks, numbers, criterion.removes)
             write_csv(
                 out / criterion.name / f"draw{draw}" / "ranking.csv",
                 ["block", "rank", "score"],
                 [(block, place, values[block]) for place, block in enumerate(order, start=1)],
             )
+
+
+def _number(text: str, where: str) -> float:
+    """A score; one that is not a finite number would put blocks in an order that means nothing."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise PrunebenchError(f"{where}: the score is '{text}', expected a finite number")
+    return number

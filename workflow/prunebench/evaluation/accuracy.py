@@ -71,4 +71,5 @@ EVALUATION = Evaluation(
         "accuracy_before_fine_tuning_percent": "The same accuracy with the dense network's weights, before any fine-tuning",
         "test_images": "Number of test images",
     },
+    source="Top-1 accuracy",
 )

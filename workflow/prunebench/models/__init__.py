@@ -68,8 +68,21 @@ class Architecture:
 
     @property
     def identity(self) -> str:
-        """Twelve hexadecimal digits that two networks share if they differ by their weights alone."""
-        return fingerprint(self.to_json())[:12]
+        """Twelve hexadecimal digits that networks share if they compute the same operations on the same shapes.
+
+        The blocks of a stage that keep the shape are alike, so it does not matter which of them are left.
+        """
+        kinds = {block.name: f"stage {block.stage}, keeps shape: {block.keeps_shape}" for block in find_model(self.model).blocks()}
+        alike = {name: f"{place}: {kinds.get(name, name)}" for place, name in enumerate(self.blocks)}
+
+        def renamed(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {alike.get(key, key): renamed(item) for key, item in value.items()}
+            if isinstance(value, list | tuple):
+                return [renamed(item) for item in value]
+            return alike.get(value, value) if isinstance(value, str) else value
+
+        return fingerprint(renamed(self.to_json()))[:12]
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Architecture:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from typing import TYPE_CHECKING
 
 from prunebench.artifacts import read_json, sha256_of, write_atomically, write_json
 from prunebench.errors import PrunebenchError
 from prunebench.models import Architecture, find_model
+
+if TYPE_CHECKING:  # torch is imported where it is used, since this module lies beside the definitions of models
+    import torch
+    from torch import nn
 
 KEYS = ("model", "input_shape", "classes", "blocks", "sha256")
 
 
 def save_network(folder: Path, network: nn.Module, architecture: Architecture) -> None:
     """Write the pair of files; the description last, so that a description that exists has its weights."""
+    from safetensors.torch import save_file
+
     weights = folder / "weights.safetensors"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_atomically(weights, lambda temporary: save_file(tensors, temporary))
@@ -44,6 +46,9 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     Raises:
         PrunebenchError: the file is missing, truncated, or not the one that the description was written with.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = folder / "weights.safetensors"
     expected = read_json(folder / "architecture.json", KEYS)["sha256"]
     if not path.is_file():

@@ -1,0 +1,162 @@
+"""The command line: help for everything, one line for a mistake, and no torch where none is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prunebench import __version__, experiments
+from prunebench.cli import main, parser
+from prunebench.config import read
+from shared import REPOSITORY
+
+DEMO = REPOSITORY / "config" / "config.yaml"
+COMMANDS = ["dense", "score", "rank", "one-shot", "iterative", "evaluate", "measure", "collect", "tables", "figures"]
+COMMANDS += ["check", "schema"]
+# Commands with --settings, and what else they require.
+JOBS = {
+    "dense": ["--out", "o", "--work", "w"],
+    "score": ["--network", "n", "--out", "o", "--cost", "c"],
+    "rank": ["--scores", "s", "--out", "o"],
+    "one-shot": ["--dense", "d", "--rankings", "r", "--out", "o", "--work", "w"],
+    "iterative": ["--dense", "d", "--scores", "s", "--out", "o", "--work", "w"],
+    "evaluate": ["--replicate", "r", "--networks", "n"],
+    "measure": ["--experiment", "e", "--networks", "n", "--out", "o"],
+}
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on standard error of a command that has to end with status 2."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert caught.value.code == 2
+    assert printed.out == ""
+    assert printed.err.startswith("prunebench: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_the_commands_are_these() -> None:
+    [commands] = [action.choices for action in parser()._actions if action.choices]
+    assert list(commands) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert f"prunebench {command}" in text
+    [group] = [action for action in parser()._actions if action.choices and command in action.choices]
+    for action in group.choices[command]._actions:  # type: ignore[index,union-attr]
+        assert action.help, action.dest
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("command", JOBS)
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}", '{"version": 3}', "null", "{"])
+def test_bad_settings_are_one_line(command: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, command, "--settings", text, *JOBS[command])
+    assert "--settings: " in message
+    assert "\n" not in message.strip()
+
+
+def settings(command: str) -> dict[str, Any]:
+    suite = read(DEMO)
+    match command:
+        case "rank":
+            return experiments.rank_job(suite)
+        case "dense" | "score":
+            return getattr(experiments, f"{command}_job")(suite, "digits", "resnet32", 0)  # type: ignore[no-any-return]
+        case "one-shot" | "iterative":
+            return experiments.chain_job(suite, "digits", "resnet32", 0, command, "cka")
+    return experiments.evaluate_job(suite, "digits", "resnet32", 0, "network" if command == "evaluate" else "architecture")
+
+
+@pytest.mark.parametrize("command", JOBS)
+def test_settings_that_lack_or_misspell_a_key(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    right = settings(command)
+    lacking = {key: value for key, value in right.items() if key != "version"}
+    assert "version" in failure(capsys, command, "--settings", json.dumps(lacking), *JOBS[command])
+    assert "extra_key" in failure(capsys, command, "--settings", json.dumps({**right, "extra_key": 1}), *JOBS[command])
+
+
+EACH = """
+import json, sys
+from prunebench.cli import main
+for arguments in json.loads(sys.argv[1]):
+    print("-", flush=True, file=sys.stderr)
+    try:
+        main(arguments)
+    except SystemExit as end:
+        print("status", end.code, flush=True, file=sys.stderr)
+"""
+
+
+def test_missing_input_files_are_named(tmp_path: Path) -> None:
+    """In a process of their own, since jobs set torch's threads, and in one, since torch takes seconds to import."""
+    commands = [command for command in JOBS if command != "dense"]
+    calls = []
+    for command in commands:
+        places = [str(tmp_path / command / part) if not part.startswith("--") else part for part in JOBS[command]]
+        calls.append([command, "--settings", json.dumps(settings(command)), *places])
+    run = subprocess.run(
+        [sys.executable, "-c", EACH, json.dumps(calls)], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    outputs = run.stderr.split("-\n", 1)[1].split("\n-\n")
+    assert len(outputs) == len(commands)
+    for command, output in zip(commands, outputs, strict=True):
+        assert output.strip().endswith("status 2"), output
+        assert f"{tmp_path / command}/" in output, output
+        assert "no such file" in output
+
+
+def test_collect_with_a_bad_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--results", "r", "--out", "o"]
+    assert "--suite: not JSON" in failure(capsys, "collect", "--suite", "{", *places)
+    assert "--suite: holds [], expected keys and values" in failure(capsys, "collect", "--suite", "[]", *places)
+
+
+def test_tables_and_figures_without_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(tmp_path) in failure(capsys, "tables", "--tables", str(tmp_path))
+    assert str(tmp_path) in failure(capsys, "figures", "--tables", str(tmp_path), "--out", str(tmp_path / "figures"))
+
+
+def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", str(DEMO)])
+    assert "suite 'demo' is in order" in capsys.readouterr().out
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(DEMO.read_text(encoding="utf-8")), "replicates": "three"}))
+    expected = f"prunebench: {path}: replicates: 'three' is refused (accepted: a whole number of at least 1)\n"
+    assert failure(capsys, "check", str(path)) == expected
+    assert "no such file" in failure(capsys, "check", str(tmp_path / "nowhere.yaml"))
+
+
+def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["schema"])
+    assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org/")
+
+
+def test_a_config_is_checked_without_torch() -> None:
+    """Every call of snakemake pays for what is imported while a suite is planned."""
+    code = (
+        "import sys; from prunebench.cli import main; main(['check', 'config/config.yaml']); "
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert "prunebench" in loaded
+    assert not loaded & {"torch", "torchvision", "sklearn", "pandas", "scipy", "matplotlib", "codecarbon", "numpy"}

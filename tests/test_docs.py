@@ -1,0 +1,213 @@
+"""The documentation says what is there: links, paths, names, quantities and code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from prunebench import plugins
+from prunebench.criteria import Criterion
+from prunebench.data import Dataset
+from prunebench.evaluation import Evaluation
+from prunebench.models import Model
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [page for page in (REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md")), REPOSITORY / "config/README.md")]
+KINDS = {"Criterion": (Criterion, "criteria"), "Model": (Model, "models"), "Dataset": (Dataset, "data")}
+KINDS["Evaluation"] = (Evaluation, "evaluation")
+# Places that are made when the project is used, and examples of a reader's own files.
+MADE = ("results/", "logs/", "my/", "data/", ".venv", "config/small.yaml")
+FOLDERS = "(?:docs|config|workflow|slurm|envs|tools|tests)"
+
+
+def text_of(page: str) -> str:
+    return (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", without_code(page.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def table_names(text: str) -> set[str]:
+    """What stands in backticks in the first cells of the tables."""
+    cells = re.findall(r"^\|([^|]*)\|", text, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def section(text: str, heading: str) -> str:
+    """A part of a page, from a heading to the next one of its level."""
+    [part] = [part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith(heading + "\n")]
+    return part
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_named_paths_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(rf"(?<![\w./<{{-]){FOLDERS}/[\w./*-]*[\w*/-]", text))
+    missing = [path for path in named if not path.startswith(MADE) and not list(REPOSITORY.glob(path.rstrip("/")))]
+    assert not missing
+
+
+def test_every_built_in_criterion_is_explained_and_no_other() -> None:
+    text = text_of("criteria.md")
+    documented = table_names(section(text, "Baselines")) | table_names(section(text, "Similarity metrics"))
+    documented |= set(re.findall(r"^## `([^`]+)`", text, flags=re.MULTILINE))
+    built_in = plugins.builtin(Criterion, "criteria")
+    # The table of pitfalls names families.
+    assert {name for name in documented if "*" not in name} == set(built_in)
+
+
+def test_direction_of_baselines_is_the_one_in_the_code() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| (lowest|highest) \|", text_of("criteria.md"), flags=re.MULTILINE)
+    built_in = plugins.builtin(Criterion, "criteria")
+    assert {name for name, _ in rows} == {"random", "first", "last"}
+    assert all(built_in[name].removes == end for name, end in rows)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "complexity", "latency", "energy"])
+def test_every_quantity_is_explained(name: str) -> None:
+    evaluation = plugins.builtin(Evaluation, "evaluation")[name]
+    kind = "Reproducible" if evaluation.per == "network" else "Measured"
+    assert set(evaluation.quantities) == table_names(section(text_of("quantities.md"), f"{kind}: `{name}`")) - {
+        "measured",
+        "estimated",
+    }
+
+
+def test_every_built_in_evaluation_is_looked_at() -> None:
+    assert set(plugins.builtin(Evaluation, "evaluation")) == {"accuracy", "complexity", "latency", "energy"}
+
+
+def test_every_built_in_dataset_and_model_is_named() -> None:
+    text = text_of("running.md")
+    assert set(plugins.builtin(Dataset, "data")) <= table_names(section(text, "Data"))
+    depths = {int(name.removeprefix("resnet")) for name in plugins.builtin(Model, "models")}
+    [listed] = re.findall(r"CIFAR ResNets ([\d, and]+)", text)
+    assert {int(depth) for depth in re.findall(r"\d+", listed)} == depths
+
+
+def whole_files() -> list[tuple[str, str]]:
+    """(kind, code) of the Python blocks that define a plugin."""
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of("adding-a-method.md"), flags=re.DOTALL | re.MULTILINE)
+    return [(kind, code) for code in blocks for kind in KINDS if re.search(rf"^\w+ = {kind}\(", code, flags=re.MULTILINE)]
+
+
+def plugin(code: str, kind: str, folder: Path) -> object:
+    file = folder / "example.py"
+    file.write_text(code, encoding="utf-8")
+    return plugins.find(*KINDS[kind], str(file))
+
+
+def test_there_is_an_example_of_each_kind() -> None:
+    assert {kind for kind, _ in whole_files()} == set(KINDS)
+
+
+@pytest.mark.parametrize(("kind", "code"), whole_files(), ids=lambda value: value if value in KINDS else "")
+def test_example_defines_its_object(kind: str, code: str, tmp_path: Path) -> None:
+    assert plugin(code, kind, tmp_path).name  # type: ignore[attr-defined]
+
+
+def test_example_criterion_is_the_file_in_examples() -> None:
+    shown = [code for kind, code in whole_files() if kind == "Criterion"]
+    assert (REPOSITORY / "docs/examples/weight_norm.py").read_text(encoding="utf-8") in shown
+
+
+def test_example_criteria_score_every_block(tmp_path: Path) -> None:
+    import torch
+
+    from prunebench.data import ResidentImages, Split, find_dataset
+    from prunebench.models import find_model
+    from prunebench.models.files import build
+    from prunebench.scoring import Probe, checked_scores
+
+    torch.manual_seed(0)
+    dataset = find_dataset("digits")
+    architecture = find_model("resnet20").dense("resnet20", dataset.input_shape, dataset.classes)
+    images = ResidentImages(torch.randint(256, (20, 1, 8, 8), dtype=torch.uint8), torch.arange(20) % 10)
+    for number, code in enumerate(code for kind, code in whole_files() if kind == "Criterion"):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        criterion = plugin(code, "Criterion", folder)
+        blocks = ["stage1.block1", "stage2.block1", "stage3.block2"]
+        probe = Probe(build(architecture).eval(), blocks, Split(dataset, images, torch.arange(20)), 10)
+        scores = checked_scores(criterion, probe)  # type: ignore[arg-type]
+        assert len(set(scores)) == len(blocks)
+
+
+def test_example_model_counts_and_sheds_blocks(tmp_path: Path) -> None:
+    import torch
+
+    from prunebench.evaluation.complexity import count_macs
+    from prunebench.surgery import remove
+
+    [code] = [code for kind, code in whole_files() if kind == "Model"]
+    model = plugin(code, "Model", tmp_path)
+    dense = model.dense(str(tmp_path / "example.py"), (1, 8, 8), 10)  # type: ignore[attr-defined]
+    network = model.build(dense)  # type: ignore[attr-defined]
+    assert count_macs(network, (1, 8, 8)) == model.macs(dense)  # type: ignore[attr-defined]
+    smaller, architecture = remove(network.state_dict(), dense, [dense.blocks[2]])
+    assert count_macs(smaller, (1, 8, 8)) == model.macs(architecture) < model.macs(dense)  # type: ignore[attr-defined]
+    assert smaller(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_example_evaluation_returns_what_it_declares(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    from prunebench.data import ResidentImages, Split, find_dataset
+    from prunebench.evaluation import Subject
+
+    [code] = [code for kind, code in whole_files() if kind == "Evaluation"]
+    evaluation = plugin(code, "Evaluation", tmp_path)
+    # Each class is one bright pixel, so this network is right whatever the noise.
+    pixels = torch.zeros(10, 1, 8, 8, dtype=torch.uint8)
+    pixels.view(10, 64)[torch.arange(10), torch.arange(10)] = 255
+    split = Split(find_dataset("digits"), ResidentImages(pixels, torch.arange(10)), torch.arange(10))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.eye(64)[:10])
+    subject = Subject(network, (1, 8, 8), 10, lambda: split, torch.device("cpu"))
+    values = evaluation.measure(subject).values  # type: ignore[attr-defined]
+    assert set(values) == set(evaluation.quantities)  # type: ignore[attr-defined]
+    assert list(values.values()) == [100.0]
+
+
+def test_yaml_examples_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every fragment, put over the demo's config, is a config; paths of the reader's own are filled in from the page."""
+    import yaml
+
+    from prunebench.config import parse
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(REPOSITORY / "docs")
+    (tmp_path / "my").mkdir()
+    examples = dict(reversed([(kind, code) for kind, code in whole_files()]))
+    for kind, name in (("Model", "residual"), ("Dataset", "flowers"), ("Evaluation", "noise")):
+        (tmp_path / "my" / f"{name}.py").write_text(examples[kind], encoding="utf-8")
+    demo = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text(encoding="utf-8"))
+    fragments = re.findall(r"^```yaml\n(.*?)^```", text_of("adding-a-method.md"), flags=re.DOTALL | re.MULTILINE)
+    assert len(fragments) >= 5
+    for fragment in fragments:
+        suite = parse({**demo, **yaml.safe_load(fragment), "operating_points": [{"blocks": 1}]}, fragment)
+        assert suite.experiments

@@ -1,0 +1,149 @@
+"""The workflow as a whole, on a suite of seconds: what users of `snakemake` see."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from shared import REPOSITORY
+
+TABLES = ("results", "scores", "removals", "accuracy", "versus_random", "versus_dense", "headline")
+
+
+def command(folder: Path, *options: str) -> list[str]:
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(folder)]
+    return [*start, "--configfile", str(REPOSITORY / "tests/suites/tiny.yaml"), "--cores", "2", "--nolock", *options]
+
+
+def environment() -> dict[str, str]:
+    # As when the virtual environment is active: rules call `python`.
+    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, "--rerun-incomplete", "--logger", "prunebench", *options),
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=600,
+        check=False,
+    )
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "docs").symlink_to(REPOSITORY / "docs")
+    return path
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / "results/tiny/tables" / f"{name}.csv").read_bytes() for name in TABLES}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which the tiny suite has run to its end."""
+    folder = make_folder(tmp_path_factory.mktemp("tiny"))
+    done = run(folder)
+    assert done.returncode == 0, done.stdout[-3000:]
+    yield folder
+
+
+def test_every_kind_of_chain_reaches_the_tables(finished: Path) -> None:
+    results = pd.read_csv(finished / "results/tiny/tables/results.csv")
+    chains = set(results[["schedule", "criterion"]].drop_duplicates().itertuples(index=False, name=None))
+    one_shot = {("one-shot", name) for name in ("cka", "random", "weight_norm", "odd_first")}
+    assert chains == {("dense", "dense"), ("iterative", "first"), ("delivered", "slim"), *one_shot}
+    accuracy = results[results["quantity"] == "accuracy_percent"]
+    # Two replicates of: dense, three chains and an outsider's network at two points, random twice.
+    assert len(accuracy) == 2 * (1 + 2 * (3 + 1 + 1 + 2))
+    assert accuracy["value"].between(0, 100).all()
+
+
+def test_the_same_blocks_are_removed_at_the_same_cost(finished: Path) -> None:
+    results = pd.read_csv(finished / "results/tiny/tables/results.csv")
+    reductions = results[results["quantity"] == "flops_reduction_percent"]
+    blocks = reductions[reductions["schedule"].isin(["one-shot", "iterative"])]
+    # ResNet-20 loses the same share of its MACs with each block; 20 % takes two of them.
+    assert blocks.groupby("operating_point")["value"].nunique().to_dict() == {"blocks1": 1, "flops20": 1}
+    assert (reductions[reductions["operating_point"] == "flops20"]["value"] >= 19.99).all()
+    epochs = results[(results["quantity"] == "epochs") & (results["blocks_removed"] > 0)]
+    assert (epochs["value"] == epochs["blocks_removed"]).all()
+
+
+def test_ranking_of_a_rule_of_ones_own_decides(finished: Path) -> None:
+    removals = pd.read_csv(finished / "results/tiny/tables/removals.csv")
+    mine = removals[(removals["chain_criterion"] == "odd_first") & (removals["replicate"] == 0)]
+    # Candidates in order of the network are block1 and block2 of each stage; every second one goes first.
+    assert list(mine["block"]) == ["stage1.block2", "stage2.block2"]
+
+
+def test_a_second_run_has_nothing_to_do(finished: Path) -> None:
+    again = run(finished)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout
+
+
+def test_a_deleted_file_is_made_again_by_its_job_alone(finished: Path) -> None:
+    before = tables(finished)
+    chain = finished / "results/tiny/digits/resnet20/replicate1/iterative/first/draw0"
+    weights = (chain / "flops20/weights.safetensors").read_bytes()
+    (chain / "flops20/weights.safetensors").unlink()
+    again = run(finished)
+    assert again.returncode == 0, again.stdout[-3000:]
+    assert (chain / "flops20/weights.safetensors").read_bytes() == weights
+    assert tables(finished) == before
+    assert "Iterative by first" in again.stdout
+    assert "One-shot" not in again.stdout and "Training the dense" not in again.stdout
+    log = (finished / "logs/tiny/digits/resnet20/replicate1/iterative/first.log").read_text()
+    assert log.count("done before") == 2, "finished steps are not trained again"
+
+
+def test_a_corrupt_file_is_named(finished: Path) -> None:
+    path = finished / "results/tiny/digits/resnet20/replicate0/dense/weights.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    try:
+        broken = run(finished)
+        assert broken.returncode != 0
+        assert "replicate0/dense/weights.safetensors: corrupt" in broken.stdout
+        assert "Traceback" not in broken.stdout
+    finally:
+        path.unlink()
+    mended = run(finished)
+    assert mended.returncode == 0, mended.stdout[-3000:]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_killed_runs_end_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments, to Snakemake alone or to all its processes, then the same command again."""
+    folder = make_folder(tmp_path / "killed")
+    moments = random.Random(0)
+    for attempt in range(4):
+        process = subprocess.Popen(
+            command(folder, "--rerun-incomplete", "--quiet", "all"),
+            env=environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(moments.uniform(5, 15))
+        os.killpg(process.pid, signal.SIGKILL) if attempt % 2 else process.kill()
+        process.wait()
+        if attempt % 2 == 0:
+            # Jobs of a killed Snakemake live on for a while; `make demo` waits for them by its lock, here we end them.
+            os.killpg(process.pid, signal.SIGKILL)
+    done = run(folder)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert tables(folder) == tables(finished)
