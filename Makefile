@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
+# Held by a run and all its jobs, also by jobs that outlive a killed run; so Snakemake needs no lock of its own, which a kill leaves behind.
+LOCK := results/.lock
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help demo report test test-all lint lock schema clean
@@ -10,8 +12,9 @@ INSTALLED := $(VENV)/.installed
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(INSTALLED) ## run the default suite: about 8 minutes on 2 cores
-	snakemake --cores $(CORES) --rerun-incomplete --logger prunebench
+demo: $(INSTALLED) ## run the default suite, some minutes on 2 cores, and build its report
+	@flock --nonblock $(LOCK) true || echo "Another run is at work here, or jobs of a killed one are ending: waiting for them."
+	@flock $(LOCK) snakemake --cores $(CORES) --nolock --rerun-incomplete --logger prunebench
 	@$(MAKE) --no-print-directory report
 
 report: $(INSTALLED) results/demo/report.html ## build the HTML report of the demo and say where it is

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from shared import REPOSITORY
 
 TABLES = ("results", "scores", "removals", "accuracy", "versus_random", "versus_dense", "headline")

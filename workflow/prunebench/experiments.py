@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prunebench import __version__, plugins
+from prunebench.artifacts import sha256_of
 from prunebench.config import Experiment, OperatingPoint, Suite
 from prunebench.criteria import Criterion, find_criterion
 from prunebench.data import Dataset, find_dataset
@@ -105,6 +106,11 @@ def context(suite: Suite, dataset: str, model: str, replicate: int | str | None 
     }
 
 
+def files(*references: str) -> dict[str, dict[str, str]]:
+    """Digests of the Python files among some references, so that a job runs again when the file of a plugin changes."""
+    return {"files": {reference: sha256_of(Path(reference)) for reference in references if reference.endswith(".py")}}
+
+
 def metering(suite: Suite) -> dict[str, Any]:
     """The part of ``energy`` that counts for training; the rest is on how inference is measured, and changes no training."""
     return suite.energy.model_dump(exclude={"seconds", "batch_size"})
@@ -115,6 +121,7 @@ def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
     experiment = pairs(suite)[dataset, model].experiment
     return {
         **context(suite, dataset, model, replicate),
+        **files(experiment.dataset, experiment.model),
         "dense": experiment.dense.replace("{replicate}", str(replicate)),
         "training": (experiment.dense_training or suite.dense_training).model_dump(),
         "energy": metering(suite),
@@ -123,14 +130,16 @@ def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
 
 def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
     """Settings of the job that scores a dense network with every criterion of the suite."""
+    experiment = pairs(suite)[dataset, model].experiment
     repeats: dict[str, int] = {}
     for schedule in SCHEDULES:
         for name, (reference, _) in criteria(suite, schedule).items():
             repeats[reference] = max(repeats.get(reference, 0), draws(suite, schedule, name))
     return {
         **context(suite, dataset, model, replicate),
+        **files(experiment.dataset, experiment.model, *sorted(repeats)),
         "criteria": dict(sorted(repeats.items())),
-        "sample": (pairs(suite)[dataset, model].experiment.sample or suite.sample).model_dump(),
+        "sample": (experiment.sample or suite.sample).model_dump(),
         "constraints": suite.constraints.model_dump(),
     }
 
@@ -151,6 +160,7 @@ def chain_job(suite: Suite, dataset: str, model: str, replicate: int | str, sche
     own = {"blocks_per_step": suite.schedules.iterative.blocks_per_step, "sample": sample.model_dump()}
     return {
         **context(suite, dataset, model, replicate),
+        **files(pair.experiment.dataset, pair.experiment.model, reference),
         **(own if schedule == "iterative" else {}),
         "schedule": schedule,
         "criterion": reference,
@@ -164,9 +174,11 @@ def chain_job(suite: Suite, dataset: str, model: str, replicate: int | str, sche
 
 def evaluate_job(suite: Suite, dataset: str, model: str, replicate: int | str | None, per: str) -> dict[str, Any]:
     """Settings of the job that evaluates networks (``per="network"``) or measures architectures."""
+    experiment = pairs(suite)[dataset, model].experiment
     options = {"latency": suite.latency.model_dump(), "energy": suite.energy.model_dump()}
     return {
         **context(suite, dataset, model, replicate),
+        **files(experiment.dataset, experiment.model, *evaluations(suite, per)),
         "evaluations": evaluations(suite, per),
         "options": options if per == "architecture" else {},
     }

@@ -18,7 +18,9 @@ from prunebench.config import (
     Sample,
     Section,
 )
+from prunebench.data import find_dataset
 from prunebench.errors import PrunebenchError
+from prunebench.models import find_model
 from prunebench.seeds import derive
 
 
@@ -35,10 +37,12 @@ class Job(Section):
     threads: int
     device: str
     data: Data
+    files: dict[str, str] = Field(default_factory=dict)
 
     def seed_for(self, *purpose: str | int) -> int:
         """A seed that depends on the experiment and on what it is for, never on the criterion unless it is named."""
-        return derive(self.seed, self.dataset, self.model, str(self.replicate), *purpose)
+        names = find_dataset(self.dataset).name, find_model(self.model).name
+        return derive(self.seed, *names, str(self.replicate), *purpose)
 
     @property
     def config_sha256(self) -> str:

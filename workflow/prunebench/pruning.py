@@ -1,7 +1,7 @@
 """Following a criterion through a network: choose blocks, remove them, fine-tune, keep the operating points.
 
-A finished step lies in the work folder, so that a killed job goes on from it. Steps know what they were made from: a step of another
-configuration, or a corrupt one, is made again.
+A finished step lies in the work folder, so that a killed job goes on from it. Steps know what they were made from: a step of
+another configuration, or a corrupt one, is made again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prunebench.energy_meter import Energy, EnergyMeter
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation.accuracy import classify
 from prunebench.models import Architecture
-from prunebench.models.files import load_architecture, load_weights, save_network
+from prunebench.models.files import load_architecture, load_network, load_weights, save_network
 from prunebench.provenance import provenance
 from prunebench.surgery import flops_reduction, remove
 from prunebench.training import Run, train
@@ -32,7 +32,11 @@ FILES = ("weights.safetensors", "training.json", "architecture.json")
 
 @dataclass(frozen=True)
 class Workshop:
-    """What all steps of a job share."""
+    """What all steps of a job share.
+
+    Attributes:
+        context: Digest of all settings that a finished step depends on: under other settings it is made again.
+    """
 
     dataset: Dataset
     training_split: Split
@@ -44,6 +48,7 @@ class Workshop:
     meter: EnergyMeter
     config_sha256: str
     suite_seed: int
+    context: str
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,11 @@ class Step:
 
     @property
     def architecture(self) -> Architecture:
+        """As its folder describes it."""
         return load_architecture(self.folder)
 
 
-def remove_and_tune(
-    workshop: Workshop, before: Step, blocks: Sequence[str], folder: Path, name: str, epochs: int | None = None
-) -> Step:
+def remove_and_tune(workshop: Workshop, before: Step, blocks: Sequence[str], folder: Path, name: str) -> Step:
     """Remove ``blocks`` from a step's network and fine-tune it; reuse the step if it is finished already.
 
     Args:
@@ -69,20 +73,18 @@ def remove_and_tune(
         blocks: Blocks that go now.
         folder: Work folder of the new step.
         name: For messages.
-        epochs: Fine-tuning epochs; by default so many for each block. Dense training is the step that removes nothing.
     """
     step = Step(folder, (*before.removed, *blocks))
-    epochs = workshop.epochs_per_block * len(blocks) if epochs is None else epochs
+    epochs = workshop.epochs_per_block * len(blocks)
     identity = fingerprint(
-        [workshop.settings.model_dump(), workshop.seed, len(workshop.training_split), step.removed, epochs]
+        [workshop.context, workshop.seed, len(workshop.training_split), step.removed, epochs]
         + [sha256_of(before.folder / file) for file in ("architecture.json", "weights.safetensors")]
     )
     if is_finished(step, identity):
         print(f"{name}: done before", flush=True)
         return step
-    checkpoint = folder / "checkpoint.safetensors"
     network, architecture = remove(load_weights(before.folder), before.architecture, blocks)
-    finish(workshop, step, network, architecture, name, epochs, identity, checkpoint)
+    finish(workshop, step, network, architecture, name, epochs, identity, before)
     return step
 
 
@@ -94,10 +96,20 @@ def finish(
     name: str,
     epochs: int,
     identity: str,
-    checkpoint: Path,
+    before: Step | None = None,
 ) -> None:
-    """Train a network, then write it with its ``training.json`` to the step's folder."""
+    """Train a network, then write it with its ``training.json`` to the step's folder.
+
+    Epochs, history and energy are those of all fine-tuning since the dense network: the steps ``before`` are included.
+    """
     step.folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = step.folder / "checkpoint.safetensors"
+    earlier_epochs, earlier_history, earlier_energy = 0, [], Energy()
+    if before and before.removed:
+        path = before.folder / "training.json"
+        earlier = read_json(path, ["epochs", "history", "energy"])
+        earlier_epochs, earlier_history = earlier["epochs"], earlier["history"]
+        earlier_energy = Energy.from_json(earlier["energy"], str(path))
     spent = Energy()
     workshop.meter.lap()
 
@@ -106,7 +118,6 @@ def finish(
         spent = spent + workshop.meter.lap()
         return spent
 
-    earlier_epochs = workshop.epochs_per_block * (len(step.removed)) - epochs if step.removed else 0
     run = Run(
         name,
         workshop.dataset,
@@ -117,20 +128,22 @@ def finish(
         workshop.device,
         checkpoint,
         first_epoch=earlier_epochs,
+        context=workshop.context,
     )
     trained = train(network, run, energy)
     total = energy() if trained.earlier_energy is None else trained.earlier_energy + energy()
+    history = [{**row, "epoch": earlier_epochs + row["epoch"]} for row in trained.history]
     split = workshop.validation_split
     correct, _ = classify(network, split, torch.device(workshop.device), batch_size=500)
     save_network(step.folder, network, architecture)
     content: dict[str, Any] = {
         "identity": identity,
-        "epochs": epochs + earlier_epochs,
+        "epochs": earlier_epochs + epochs,
         "epochs_per_block": workshop.epochs_per_block,
         "removed": list(step.removed),
         "validation_accuracy": 100.0 * correct / len(split),
-        "history": trained.history,
-        "energy": total.to_json(),
+        "history": earlier_history + history,
+        "energy": (earlier_energy + total).to_json(),
         "provenance": provenance(workshop.config_sha256, workshop.suite_seed),
     }
     write_json(step.folder / "training.json", content)
@@ -142,7 +155,7 @@ def is_finished(step: Step, identity: str) -> bool:
     if not (step.folder / "training.json").is_file():
         return False
     try:
-        load_weights(step.folder)
+        load_network(step.folder)
         return bool(read_json(step.folder / "training.json", ["identity"])["identity"] == identity)
     except PrunebenchError as error:
         print(f"{error}: making this step again", flush=True)
@@ -159,13 +172,15 @@ def publish(step: Step, folder: Path) -> None:
             os.link(source, temporary)
         except OSError:
             temporary.write_bytes(source.read_bytes())
-        os.replace(temporary, folder / file)
+        temporary.replace(folder / file)
+        # Renaming one link to a file over another does nothing and leaves both.
+        temporary.unlink(missing_ok=True)
 
 
 def count_for(point: OperatingPoint, order: Sequence[str], architecture: Architecture, dense: Architecture) -> int:
     """How many blocks of an order must go from an architecture until it is at an operating point.
 
-    A target reduction takes the smallest number that reaches it, less 0.01 points.
+    A target reduction takes the smallest number that reaches it, less 0.01 points; of a dense network at least one block.
 
     Raises:
         PrunebenchError: the whole order is not enough.
@@ -176,30 +191,34 @@ def count_for(point: OperatingPoint, order: Sequence[str], architecture: Archite
             raise PrunebenchError(f"{point.name}: only {len(order)} more blocks can go")
         return count
     assert point.flops_reduction is not None
-    for count in range(len(order) + 1):
+    for count in range(int(architecture.blocks == dense.blocks), len(order) + 1):
         if flops_reduction(architecture.without(order[:count]), dense) >= point.flops_reduction - 0.01:
             return count
     raise PrunebenchError(f"{point.name}: the blocks that can go do not reach it")
 
 
-def read_ranking(path: Path, blocks: Sequence[str]) -> list[tuple[str, str]]:
+def read_ranking(path: Path, blocks: Sequence[str], others: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Read ``ranking.csv``: (block, score) from the first to go to the last.
 
     Args:
         path: The file.
         blocks: The blocks that it has to rank.
+        others: Blocks that it may rank too, since it need not know the constraints.
 
     Raises:
         PrunebenchError: a block is missing, unknown or there twice, or the ranks are not 1, 2, 3 ...
     """
     rows = read_csv(path, ["block", "rank"])
     named = [row["block"] for row in rows]
-    wrong = [block for block in blocks if named.count(block) != 1] + [block for block in named if block not in blocks]
-    if wrong:
-        raise PrunebenchError(
-            f"{path}: {', '.join(sorted(set(wrong)))} must be there exactly once if removable, and not at all if not; "
-            f"removable are {', '.join(blocks)}"
-        )
+    missing = [block for block in blocks if block not in named]
+    twice = [block for block in dict.fromkeys(named) if named.count(block) > 1]
+    unknown = [block for block in dict.fromkeys(named) if block not in blocks and block not in others]
+    for wrong, what in ((missing, "missing"), (twice, "there more than once"), (unknown, "no block of this network")):
+        if wrong:
+            raise PrunebenchError(
+                f"{path}: column block: {what}: {', '.join(wrong)}; each removable block has to be there exactly once: "
+                f"{', '.join(blocks)}"
+            )
     try:
         ordered = sorted(rows, key=lambda row: int(row["rank"]))
         numbers = [int(row["rank"]) for row in ordered]

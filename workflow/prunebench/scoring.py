@@ -1,13 +1,14 @@
 """Scoring: one sweep over the silenced blocks of a network feeds every criterion.
 
-Activations before block l do not change when block l is silenced, so each candidate costs only the network behind it. The dense batch
-and the batches of all blocks silenced so far travel through the network as one stack: a single forward pass over the blocks.
+Activations before block l do not change when block l is silenced, so each candidate costs only the network behind it. The dense
+batch and the batches of all blocks silenced so far travel through the network as one stack: one forward pass over the blocks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -43,7 +44,30 @@ def silenced_features(network: BlockNetwork, images: torch.Tensor, candidates: C
         if name in candidates:
             after = torch.cat([after, stack[: len(images)]])
         stack = after
-    return network.pool(stack).unflatten(0, (-1, len(images)))
+    features = network.pool(stack)
+    return features.reshape(len(features) // len(images), len(images), -1)
+
+
+@contextmanager
+def counted_passes(network: BlockNetwork, images: int) -> Iterator[dict[str, float]]:
+    """Count ``forward`` and ``backward`` passes of so many images over the blocks of a network; part of it is part of a pass."""
+    counts = {"forward": 0.0, "backward": 0.0}
+    blocks = network.named_blocks()
+
+    def count(direction: str, activations: torch.Tensor) -> None:
+        counts[direction] += len(activations) / (images * len(blocks))
+
+    def forward(block: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        count("forward", output)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: count("backward", gradient))  # type: ignore[no-untyped-call]
+
+    hooks = [block.register_forward_hook(forward) for _, block in blocks]
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class Probe:
@@ -70,7 +94,10 @@ class Probe:
         seed: int = 0,
     ) -> None:
         self.network = network
-        self.blocks = tuple(blocks)
+        # The sweep yields the candidates in the order of the network, so scores in any other would be given to the wrong blocks.
+        self.blocks = tuple(name for name, _ in network.named_blocks() if name in blocks)
+        if sorted(self.blocks) != sorted(blocks):
+            raise PrunebenchError(f"blocks to score: {', '.join(blocks)}: not each a block of the network, once")
         self.sample = sample
         self.classes = classes
         self.random = np.random.default_rng(seed)
@@ -97,6 +124,8 @@ class Probe:
     @cached_property
     def statistics(self) -> FeatureStatistics:
         """Statistics of the features, dense and with each candidate silenced, from one sweep over the sample."""
+        if not len(self.sample):
+            raise PrunebenchError("the sample for scoring has no images: set sample.images_per_class")
         started = time.perf_counter()
         statistics: FeatureStatistics | None = None
         for positions in self.batches():
@@ -106,8 +135,7 @@ class Probe:
                     len(self.blocks), features.shape[-1], self.classes, self._needs, device=self.device
                 )
             statistics.update(features[0], features[1:], self.labels[positions].to(self.device))
-        if statistics is None:
-            raise PrunebenchError("the sample for scoring has no images: set sample.images_per_class")
+        assert statistics is not None
         self.sweep_seconds = time.perf_counter() - started
         return statistics
 
@@ -117,6 +145,8 @@ class Probe:
             criterion = find_criterion(criterion)
         if criterion.name not in self._scores:
             self._scores[criterion.name] = checked_scores(criterion, self)
+            # The next criterion must not add its gradients to those of this one.
+            self.network.zero_grad(set_to_none=True)
             if criterion.draws:
                 self._drawn.add(criterion.name)
         return self._scores[criterion.name]
@@ -138,9 +168,13 @@ def checked_scores(criterion: Criterion, probe: Probe) -> list[float]:
     """A criterion's scores, one finite number for each block.
 
     Raises:
-        PrunebenchError: the criterion fails, or returns another number of scores, or one that is not finite.
+        PrunebenchError: the criterion returns no numbers, or another number of scores, or one that is not finite.
     """
-    values = [float(value) for value in criterion.score(probe)]
+    returned = criterion.score(probe)
+    try:
+        values = [float(value) for value in returned]
+    except (TypeError, ValueError) as error:
+        raise PrunebenchError(f"criterion {criterion.name}: one number for each block expected: {error}") from None
     if len(values) != len(probe.blocks):
         raise PrunebenchError(f"criterion {criterion.name}: {len(values)} scores for {len(probe.blocks)} blocks")
     bad = [block for block, value in zip(probe.blocks, values, strict=True) if not np.isfinite(value)]

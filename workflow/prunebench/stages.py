@@ -35,8 +35,8 @@ from prunebench.pruning import (
     remove_and_tune,
     write_removals,
 )
-from prunebench.scoring import Probe, needs_of
-from prunebench.surgery import Constraints, allowed, candidates, remove
+from prunebench.scoring import Probe, counted_passes, needs_of
+from prunebench.surgery import Constraints, allowed, can_be_silenced, candidates, remove
 
 SCORES = ("step", "criterion", "draw", "block", "score")
 
@@ -60,8 +60,11 @@ def workshop(job: DenseJob | ChainJob, meter: EnergyMeter) -> Workshop:
     settings: Training
     if isinstance(job, ChainJob):
         purpose, settings, epochs_per_block = "fine-tuning", job.fine_tuning, job.fine_tuning.epochs_per_block
+        # What says which blocks go is left out: another operating point, say, leaves the steps that are finished as they are.
+        relevant = {"version", "dataset", "model", "threads", "device", "data", "fine_tuning", "energy"}
     else:
         purpose, settings, epochs_per_block = "dense", job.training, 0
+        relevant = set(DenseJob.model_fields)
     return Workshop(
         dataset=find_dataset(job.dataset),
         training_split=load(job, "train"),
@@ -73,7 +76,13 @@ def workshop(job: DenseJob | ChainJob, meter: EnergyMeter) -> Workshop:
         meter=meter,
         config_sha256=job.config_sha256,
         suite_seed=job.seed,
+        context=fingerprint([job.model_dump(include=relevant), plugin_digests(job.dataset, job.model)]),
     )
+
+
+def plugin_digests(*references: str) -> list[str]:
+    """Digests of the user's own files among the references: when one is edited, what was made with it is made again."""
+    return [sha256_of(Path(reference)) for reference in references if reference.endswith(".py")]
 
 
 def meter(job: DenseJob | ChainJob) -> EnergyMeter:
@@ -91,7 +100,8 @@ def dense(job: DenseJob, out: Path, work: Path) -> None:
     architecture = find_model(job.model).dense(job.model, dataset.input_shape, dataset.classes, **options)
     with meter(job) as counted:
         shop = workshop(job, counted)
-        identity = fingerprint([job.config_sha256, job.dense])
+        source = [sha256_of(weights) for weights in [Path(job.dense) / "weights.safetensors"] if weights.is_file()]
+        identity = fingerprint([shop.context, source])
         step = Step(work / "dense", ())
         if not is_finished(step, identity):
             if job.dense == "train":
@@ -108,15 +118,18 @@ def dense(job: DenseJob, out: Path, work: Path) -> None:
                         f"{folder}: takes {found.input_shape} images and {found.classes} classes, "
                         f"but {dataset.name} has {architecture.input_shape} and {architecture.classes}"
                     )
+                if find_model(found.model).name != find_model(job.model).name:
+                    raise PrunebenchError(f"{folder}: its model is {found.model}, but the experiment's is {job.model}")
                 if found.blocks != architecture.blocks:
                     raise PrunebenchError(f"{folder}: its blocks are not those of a dense {job.model}")
                 architecture, epochs = found, 0
-            checkpoint = step.folder / "checkpoint.safetensors"
-            finish(shop, step, network, architecture, "dense", epochs, identity, checkpoint)
+            finish(shop, step, network, architecture, "dense", epochs, identity)
     publish(step, out)
 
 
-def make_probe(job: ScoreJob | ChainJob, network: torch.nn.Module, blocks: Sequence[str], needs: set[str]) -> Probe:
+def make_probe(
+    job: ScoreJob | ChainJob, network: torch.nn.Module, blocks: Sequence[str], needs: set[str], training_split: Split
+) -> Probe:
     """A probe of a network on the sample that all criteria of a replicate share."""
     if not isinstance(network, BlockNetwork):
         raise PrunebenchError(f"model {job.model}: scoring needs a network of blocks (prunebench.models.modules.BlockNetwork)")
@@ -125,7 +138,7 @@ def make_probe(job: ScoreJob | ChainJob, network: torch.nn.Module, blocks: Seque
     return Probe(
         network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         blocks,
-        sample(load(job, "train"), job.sample.images_per_class, job.seed_for("sample")),
+        sample(training_split, job.sample.images_per_class, job.seed_for("sample")),
         dataset.classes,
         needs=needs,
         batch_size=job.sample.batch_size,
@@ -138,35 +151,40 @@ def score_all(
 ) -> tuple[list[tuple[Any, ...]], dict[str, dict[str, float]]]:
     """Rows of ``scores.csv`` and what each criterion cost, for criteria with the numbers of their draws.
 
-    The seconds of a criterion are those that it would take by itself: the shared sweep and the metrics that it combines included.
+    The cost of a criterion is what it would be by itself: the shared sweep and the criteria that it combines included. A pass is
+    one of the whole sample over all blocks.
     """
     rows: list[tuple[Any, ...]] = []
     costs: dict[str, dict[str, float]] = {}
 
-    def own_seconds(criterion: Criterion) -> float:
-        started = time.perf_counter()
-        probe.scores(criterion)
-        seconds[criterion.name] = time.perf_counter() - started
-        return seconds[criterion.name]
+    spent: dict[str, list[float]] = {}
 
-    seconds: dict[str, float] = {}
+    def cost_of(criterion: Criterion) -> list[float]:
+        """Seconds, forward and backward passes, without the sweep."""
+        if criterion.name not in spent or criterion.draws:
+            parts = [cost_of(find_criterion(name)) for name in criterion.combines]
+            started = time.perf_counter()
+            with counted_passes(probe.network, len(probe.sample)) as passes:
+                probe.scores(criterion)
+            own = [time.perf_counter() - started, passes["forward"], passes["backward"]]
+            spent[criterion.name] = [sum(values) for values in zip(own, *parts, strict=True)]
+        return spent[criterion.name]
+
     for criterion, draws in criteria:
         sweeps = bool(needs_of([criterion]) & {"features", "labels", "values"})
         if sweeps:
             probe.statistics  # noqa: B018 (the sweep is timed by itself)
-        parts = [find_criterion(name) for name in criterion.combines]
-        combined = sum(seconds[part.name] if part.name in seconds else own_seconds(part) for part in parts)
         for draw in draws:
             probe.reseed(job.seed_for("draw", criterion.name, draw, step))
-            own = own_seconds(criterion)
+            seconds, forward, backward = cost_of(criterion)
             rows += [
                 (step, criterion.name, draw, block, score)
                 for block, score in zip(probe.blocks, probe.scores(criterion), strict=True)
             ]
         costs[criterion.name] = {
-            "seconds": own + combined + (probe.sweep_seconds if sweeps else 0.0),
-            "forward_passes": probe.sweep_passes if sweeps else 0.0,
-            "backward_passes": 0.0,
+            "seconds": seconds + (probe.sweep_seconds if sweeps else 0.0),
+            "forward_passes": forward + (probe.sweep_passes if sweeps else 0.0),
+            "backward_passes": backward,
         }
     return rows, costs
 
@@ -176,7 +194,8 @@ def score(job: ScoreJob, network: Path, out: Path, cost: Path) -> None:
     architecture = load_architecture(network)
     criteria = [(find_criterion(reference), range(draws)) for reference, draws in job.criteria.items()]
     blocks = candidates(architecture, Constraints(**job.constraints.model_dump()))
-    probe = make_probe(job, load_network(network), blocks, needs_of([criterion for criterion, _ in criteria]))
+    needs = needs_of([criterion for criterion, _ in criteria])
+    probe = make_probe(job, load_network(network), blocks, needs, load(job, "train"))
     rows, costs = score_all(probe, criteria, job, step=0)
     write_csv(out, SCORES, rows)
     content = {"criteria": costs, "images": len(probe.sample), "provenance": provenance(job.config_sha256, job.seed)}
@@ -192,14 +211,15 @@ def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: P
     with meter(job) as counted:
         shop = workshop(job, counted)
         for draw, ranking in enumerate(rankings):
-            ranked = read_ranking(ranking, removable)
+            ranked = read_ranking(ranking, removable, architecture.blocks)
             scores = dict(ranked)
             order = allowed([block for block, _ in ranked], architecture, constraints)
             longest = 0
             for point in job.operating_points:
                 count = count_for(point, order, architecture, architecture)
-                name = f"{job.schedule} {job.criterion} draw {draw} {point.name}"
-                step = remove_and_tune(shop, start, order[:count], work / f"draw{draw}" / point.name, name)
+                name = f"{job.schedule} {job.criterion} draw {draw} step {count}"
+                # Points that are reached by the same blocks share one network.
+                step = remove_and_tune(shop, start, order[:count], work / f"draw{draw}" / f"step{count}", name)
                 publish(step, out / f"draw{draw}" / point.name)
                 longest = max(longest, count)
             write_removals(out / f"draw{draw}" / "removals.csv", [(block, scores[block]) for block in order[:longest]])
@@ -223,10 +243,15 @@ def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: 
                 architecture = step.architecture
                 blocks = candidates(architecture, constraints)
                 if not step.removed:
-                    table = {row["block"]: float(row["score"]) for row in dense_scores if int(row["draw"]) == draw}
-                    values = [table[block] for block in blocks]
+                    table = {row["block"]: row["score"] for row in dense_scores if row["draw"] == str(draw)}
+                    try:
+                        values = [float(table[block]) for block in blocks]
+                    except (KeyError, ValueError) as error:
+                        raise PrunebenchError(
+                            f"{scores}: no score of {criterion.name}, draw {draw}: {error}; delete the file and run again"
+                        ) from None
                 else:
-                    values = scores_of_step(job, step, blocks, criterion, draw)
+                    values = scores_of_step(job, step, blocks, criterion, draw, shop.training_split)
                 rows += [(len(step.removed), criterion.name, draw, b, v) for b, v in zip(blocks, values, strict=True)]
                 order = allowed(order_of_removal(blocks, values, criterion.removes), architecture, constraints)
                 missing = [count_for(point, order, architecture, dense_architecture) for point in waiting]
@@ -244,12 +269,14 @@ def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: 
             write_csv(out / f"draw{draw}" / "scores.csv", SCORES, rows)
 
 
-def scores_of_step(job: ChainJob, step: Step, blocks: Sequence[str], criterion: Criterion, draw: int) -> list[float]:
+def scores_of_step(
+    job: ChainJob, step: Step, blocks: Sequence[str], criterion: Criterion, draw: int, training_split: Split
+) -> list[float]:
     """Scores of a pruned network, kept beside it so that a resumed chain does not score it again."""
     path = step.folder / "scores.json"
     identity = fingerprint(
         [job.sample.model_dump(), blocks, criterion.name, draw, job.seed_for("sample"), job.version]
-        + [sha256_of(step.folder / "weights.safetensors")]
+        + [sha256_of(step.folder / "weights.safetensors"), *plugin_digests(job.criterion, job.dataset, job.model)]
     )
     if path.is_file():
         try:
@@ -258,7 +285,7 @@ def scores_of_step(job: ChainJob, step: Step, blocks: Sequence[str], criterion: 
                 return [float(value) for value in content["scores"]]
         except PrunebenchError as error:
             print(f"{error}: scoring this step again", flush=True)
-    probe = make_probe(job, load_network(step.folder), blocks, needs_of([criterion]))
+    probe = make_probe(job, load_network(step.folder), blocks, needs_of([criterion]), training_split)
     probe.reseed(job.seed_for("draw", criterion.name, draw, len(step.removed)))
     values = probe.scores(criterion)
     write_json(path, {"identity": identity, "scores": values})
@@ -274,21 +301,26 @@ def run(evaluation: Evaluation, subject: Subject) -> dict[str, dict[str, Any]]:
 def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> None:
     """Evaluate networks of one replicate: one JSON for each network and evaluation, in the network's folder."""
     dataset = find_dataset(job.dataset)
-    dense_network = load_network(dense_folder)
+    device = torch.device(device_of(job.device))
+    dense_network = load_network(dense_folder).to(device)
     dense_weights, dense_architecture = load_weights(dense_folder), load_architecture(dense_folder)
     test = cache(lambda: load(job, "test"))
+    origin = provenance(job.config_sha256, job.seed)
     for folder in tqdm(folders, desc="evaluate", unit="network"):
         architecture = load_architecture(folder)
         removed = [block for block in dense_architecture.blocks if block not in architecture.blocks]
-        pruned_blocks_only = architecture == dense_architecture.without(removed) and bool(removed)
+        unfinetuned = None
+        # A network that came from outside may have lost more than whole blocks, so that the dense weights do not fit it.
+        if removed and architecture == dense_architecture.without(removed) and can_be_silenced(dense_architecture, removed):
+            unfinetuned = remove(dense_weights, dense_architecture, removed)[0].to(device)
         subject = Subject(
-            network=load_network(folder),
+            network=load_network(folder).to(device),
             dense=dense_network,
-            unfinetuned=remove(dense_weights, dense_architecture, removed)[0] if pruned_blocks_only else None,
+            unfinetuned=unfinetuned,
             input_shape=dataset.input_shape,
             classes=dataset.classes,
             test=test,
-            device=torch.device(device_of(job.device)),
+            device=device,
         )
         for reference in job.evaluations:
             evaluation = find_evaluation(reference)
@@ -297,7 +329,7 @@ def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> N
                 {
                     "evaluation": evaluation.name,
                     **run(evaluation, subject),
-                    "provenance": provenance(job.config_sha256, job.seed),
+                    "provenance": origin,
                 },
             )
 
@@ -305,6 +337,7 @@ def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> N
 def measure(job: EvaluateJob, folders: Sequence[Path], out: Path) -> None:
     """Measure latency, energy and the like, once for each distinct architecture among the networks."""
     dataset = find_dataset(job.dataset)
+    device = torch.device(device_of(job.device))
     distinct: dict[str, Path] = {}
     for folder in folders:
         distinct.setdefault(load_architecture(folder).identity, folder)
@@ -313,13 +346,11 @@ def measure(job: EvaluateJob, folders: Sequence[Path], out: Path) -> None:
         rows = []
         for identity, folder in tqdm(sorted(distinct.items()), desc=evaluation.name, unit="architecture"):
             subject = Subject(
-                network=load_network(folder),
-                dense=None,
-                unfinetuned=None,
+                network=load_network(folder).to(device),
                 input_shape=dataset.input_shape,
                 classes=dataset.classes,
                 test=cache(lambda: load(job, "test")),
-                device=torch.device(device_of(job.device)),
+                device=device,
                 options=job.options.for_evaluation(evaluation.name),
             )
             rows.append(

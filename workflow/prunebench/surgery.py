@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prunebench.errors import PrunebenchError
 from prunebench.models import Architecture, Block, find_model
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def dense_blocks(architecture: Architecture) -> Sequence[Block]:
     return find_model(architecture.model).blocks()
 
 
+def can_be_silenced(architecture: Architecture, blocks: Collection[str]) -> bool:
+    """Whether the identity can take the place of all these blocks."""
+    return all(block.keeps_shape for block in dense_blocks(architecture) if block.name in blocks)
+
+
 def stage_sizes(architecture: Architecture) -> dict[int, int]:
     """Number of blocks left in each stage."""
     sizes: dict[int, int] = {}
@@ -73,9 +79,15 @@ def remove(
     """A network without the ``removed`` blocks, with copies of the remaining weights, in evaluation mode.
 
     The names of weights begin with the names of their blocks, so the remaining state is a selection, not a translation.
+
+    Raises:
+        PrunebenchError: a block is not there, or changes the shape, so that the identity cannot take its place.
     """
     from prunebench.models.files import build  # here, so that planning a suite needs no torch
 
+    wrong = [name for name in removed if name not in architecture.blocks or not can_be_silenced(architecture, [name])]
+    if wrong:
+        raise PrunebenchError(f"{', '.join(wrong)} cannot be removed from {architecture.model}: not there, or changes the shape")
     smaller = architecture.without(list(removed))
     network = build(smaller)
     network.load_state_dict({name: weights[name] for name in network.state_dict()}, strict=True)

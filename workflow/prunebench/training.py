@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Run:
         epochs: Passes over the split; 0 returns the network as it is.
         seed: Says, with the number of the epoch, the order of images and their augmentation.
         first_epoch: Epochs already spent on the network, so that all schedules see the same orders of images.
+        context: What else the result depends on: a checkpoint of another context is not resumed.
         device: ``cpu``, ``cuda`` ...
         checkpoint: File to resume from; removed by ``finish``.
     """
@@ -53,6 +55,7 @@ class Run:
     device: str
     checkpoint: Path
     first_epoch: int = 0
+    context: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,11 @@ def train(network: nn.Module, run: Run, energy: Callable[[], Energy]) -> Trained
             module.momentum = settings.batch_norm_momentum
     optimizer = make_optimizer(network, settings)
     identity = fingerprint(
-        [run.name, settings.model_dump(), run.epochs, run.seed, run.first_epoch, len(run.split), state_digest(network)]
+        [run.name, run.context, settings.model_dump(), run.epochs, run.seed, run.first_epoch, len(run.split)]
+        + [digest(network.state_dict())]
     )
     history, earlier = restore(run.checkpoint, identity, network, optimizer)
     saved = time.monotonic()
-    steps = math.ceil(len(run.split) / settings.batch_size)
     progress = tqdm(range(len(history), run.epochs), desc=run.name, initial=len(history), total=run.epochs, unit="epoch")
     for epoch in progress:
         network.train()
@@ -94,8 +97,9 @@ def train(network: nn.Module, run: Run, energy: Callable[[], Energy]) -> Trained
         loss_sum = torch.zeros((), device=run.device)
         correct = torch.zeros((), device=run.device)
         rate = 0.0
-        for step, positions in enumerate(torch.split(order, settings.batch_size)):
-            rate = learning_rate(settings, (epoch + step / steps) / run.epochs)
+        steps = batches(order, settings.batch_size)
+        for step, positions in enumerate(steps):
+            rate = learning_rate(settings, (epoch + step / len(steps)) / run.epochs)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             pixels = run.split.pixels(positions)
@@ -128,6 +132,14 @@ def train(network: nn.Module, run: Run, energy: Callable[[], Energy]) -> Trained
     return Trained(history, earlier)
 
 
+def batches(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
+    """An epoch's batches; a last image by itself joins the batch before it, as batch norm has no variance of one image."""
+    parts = list(torch.split(order, batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
 def learning_rate(settings: Training, progress: float) -> float:
     """The rate when a part ``progress`` of the training, in [0, 1), is done."""
     if settings.schedule == "cosine":
@@ -147,9 +159,14 @@ def make_optimizer(network: nn.Module, settings: Training) -> torch.optim.SGD:
     )
 
 
-def state_digest(network: nn.Module) -> float:
-    """A number that changes when the weights do: a checkpoint belongs to the network that training began with."""
-    return float(sum(tensor.double().abs().sum().item() for tensor in network.state_dict().values()))
+def digest(tensors: Mapping[str, torch.Tensor], *texts: str) -> str:
+    """SHA-256 of tensors by name, and of texts; the same on every device and in every memory format."""
+    result = hashlib.sha256("\0".join(texts).encode())
+    for name in sorted(tensors):
+        values = tensors[name].detach().cpu().contiguous()
+        result.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        result.update(values.flatten().view(torch.uint8).numpy().tobytes())
+    return result.hexdigest()
 
 
 def write_checkpoint(
@@ -162,10 +179,12 @@ def write_checkpoint(
 ) -> None:
     """Save weights, momentum, history and energy in one file, whole or not at all."""
     tensors = {f"network.{name}": tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        if state.get("momentum_buffer") is not None:
-            tensors[f"momentum.{index}"] = state["momentum_buffer"].cpu().contiguous()
+    for name, parameter in network.named_parameters():
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = momentum.cpu().contiguous()
     metadata = {"identity": identity, "history": json.dumps(history), "energy": json.dumps(energy.to_json())}
+    metadata["sha256"] = digest(tensors, *metadata.values())
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
@@ -177,7 +196,7 @@ def restore(
         return [], None
     try:
         with safe_open(path, framework="pt") as handle:
-            metadata: dict[str, Any] = handle.metadata()
+            metadata: dict[str, Any] = handle.metadata() or {}
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}
     except (SafetensorError, OSError) as error:
         print(f"{path}: corrupt checkpoint ({error}); starting this training again")
@@ -185,10 +204,13 @@ def restore(
     if metadata.get("identity") != identity:
         print(f"{path}: checkpoint of another configuration; starting this training again")
         return [], None
+    if metadata.get("sha256") != digest(tensors, *(metadata.get(key, "") for key in ("identity", "history", "energy"))):
+        print(f"{path}: corrupt checkpoint (its SHA-256 is another); starting this training again")
+        return [], None
     network.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
-    state = optimizer.state_dict()
-    state["state"] = {
-        int(name[9:]): {"momentum_buffer": value} for name, value in tensors.items() if name.startswith("momentum.")
-    }
-    optimizer.load_state_dict(state)
+    for name, parameter in network.named_parameters():
+        if f"momentum.{name}" in tensors:
+            # In the parameter's memory format: in another one sums could be rounded in another way.
+            momentum = torch.empty_like(parameter, requires_grad=False).copy_(tensors[f"momentum.{name}"])
+            optimizer.state[parameter]["momentum_buffer"] = momentum
     return json.loads(metadata["history"]), Energy.from_json(json.loads(metadata["energy"]))

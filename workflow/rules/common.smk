@@ -33,6 +33,8 @@ PAIRS = experiments.pairs(SUITE)
 NETWORK = ["architecture.json", "weights.safetensors"]
 # A job may use a GPU unless the suite says otherwise; locally this counts only under --resources gpu=N.
 GPUS = 0 if SUITE.device == "cpu" else 1
+# Not workflow.cores, which refuses commands that need no number of cores, such as --report.
+CORES = workflow.resource_settings.cores or os.cpu_count()
 TABLES = [
     "headline",
     "accuracy",

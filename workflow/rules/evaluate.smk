@@ -60,7 +60,7 @@ for pair in PAIRS:
         conda:
             "../../envs/prunebench.yaml"
         # What is measured needs the machine for itself, so this job takes all cores.
-        threads: workflow.cores
+        threads: CORES
         resources:
             gpu=GPUS,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,

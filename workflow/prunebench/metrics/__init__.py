@@ -53,12 +53,12 @@ class Metric:
 
 METRICS = {
     "cka": Metric("cka", "cka", "features", "Pons et al. 2024, arXiv 2405.17081"),
-    "linear_0": Metric("linear", "linear", "features", "Williams et al. 2021, generalized shape metrics: full whitening", 0.0),
-    "linear_1": Metric("linear", "linear", "features", "Williams et al. 2021, generalized shape metrics: Procrustes", 1.0),
-    "permutation": Metric("permutation", "permutation", "features", "Williams et al. 2021, generalized shape metrics: permutations of units"),
-    "gaussian_stochastic_0": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, stochastic shape metrics: covariances only", 0.0),
-    "gaussian_stochastic_1": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, stochastic shape metrics: 2-Wasserstein distance", 1.0),
-    "gaussian_stochastic_2": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, stochastic shape metrics: means only", 2.0),
+    "linear_0": Metric("linear", "linear", "features", "Williams et al. 2021, full whitening", 0.0),
+    "linear_1": Metric("linear", "linear", "features", "Williams et al. 2021, Procrustes", 1.0),
+    "permutation": Metric("permutation", "permutation", "features", "Williams et al. 2021, permutations of units"),
+    "gaussian_stochastic_0": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, covariances only", 0.0),
+    "gaussian_stochastic_1": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, 2-Wasserstein distance", 1.0),
+    "gaussian_stochastic_2": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, means only", 2.0),
     "wasserstein": Metric("wasserstein", "wasserstein", "values", "1-D Wasserstein distance of all feature values"),
 }
 """The eight metrics of the Consensus criterion (arXiv 2411.14345)."""

@@ -72,7 +72,9 @@ class Architecture:
 
         The blocks of a stage that keep the shape are alike, so it does not matter which of them are left.
         """
-        kinds = {block.name: f"stage {block.stage}, keeps shape: {block.keeps_shape}" for block in find_model(self.model).blocks()}
+        kinds = {
+            block.name: f"stage {block.stage}, keeps shape: {block.keeps_shape}" for block in find_model(self.model).blocks()
+        }
         alike = {name: f"{place}: {kinds.get(name, name)}" for place, name in enumerate(self.blocks)}
 
         def renamed(value: Any) -> Any:
@@ -88,6 +90,8 @@ class Architecture:
     def from_json(cls, content: Mapping[str, Any]) -> Architecture:
         """The inverse of ``to_json``."""
         channels, height, width = content["input_shape"]
+        if not isinstance(content["model"], str):
+            raise TypeError(f"model is {content['model']!r}, expected a name or the path of a Python file")
         return cls(
             content["model"],
             (channels, height, width),

@@ -1,7 +1,7 @@
 """The CIFAR ResNets of depth 6n + 2 (He et al. 2016, section 4.2), in the form that the layer-pruning papers use.
 
-Stem 3x3 to 16 channels; three stages of n basic blocks with 16, 32, 64 channels; the first block of stages 2 and 3 has stride 2 and a
-projection shortcut (1x1 convolution with bias, no batch norm); global average pool; dense layer.
+Stem 3x3 to 16 channels; three stages of n basic blocks with 16, 32, 64 channels; the first block of stages 2 and 3 has stride 2
+and a projection shortcut (1x1 convolution with bias, no batch norm); global average pool; dense layer.
 """
 
 from __future__ import annotations

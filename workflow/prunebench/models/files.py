@@ -36,7 +36,7 @@ def load_architecture(folder: Path) -> Architecture:
     content = read_json(path, KEYS)
     try:
         return Architecture.from_json(content)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         raise PrunebenchError(f"{path}: {error} (see docs/data-contracts.md)") from None
 
 
@@ -68,7 +68,10 @@ def load_network(folder: Path) -> nn.Module:
         PrunebenchError: a file is missing or corrupt, or the weights do not fit the architecture.
     """
     architecture = load_architecture(folder)
-    network = build(architecture)
+    try:
+        network = build(architecture)
+    except PrunebenchError as error:
+        raise PrunebenchError(f"{folder / 'architecture.json'}: {error}") from error
     load_into(network, load_weights(folder), folder / "weights.safetensors")
     return network.eval()
 
@@ -80,9 +83,15 @@ def build(architecture: Architecture) -> nn.Module:
         PrunebenchError: the model is unknown or cannot be built from this description.
     """
     model = find_model(architecture.model)
+    dense = [block.name for block in model.blocks()]
+    if list(architecture.blocks) != [name for name in dense if name in architecture.blocks]:
+        raise PrunebenchError(
+            f"model {architecture.model}: blocks {', '.join(map(str, architecture.blocks))}: not each a block of this model, "
+            f"once and in order; it has {', '.join(dense)}"
+        )
     try:
         return model.build(architecture)
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise PrunebenchError(
             f"model {architecture.model}: cannot be built with blocks {architecture.blocks}: {error}"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -105,7 +106,9 @@ def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
         artifacts.write_text(stem.with_suffix(".md"), to_markdown(table))
         artifacts.write_text(stem.with_suffix(".tex"), to_latex(table))
         written += [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
-    return written
+    landing = (out or tables) / "headline.html"
+    artifacts.write_text(landing, headline_html(made[0].data))
+    return [*written, landing]
 
 
 # --- what the tables say ---------------------------------------------------------------------------------------------
@@ -216,7 +219,7 @@ def _headline(results: pd.DataFrame, versus_random: pd.DataFrame) -> Table:
                 "blocks_removed": group["blocks_removed"].mean(),
                 "flops_reduction_percent": group["flops_reduction_percent"].mean(),
                 "n": int(group["n"].max()),
-                "best_criterion": best,
+                "best_criterion": best or NOTHING,
                 "best_change_pp": informed.get(best, math.nan) if best else math.nan,
                 **{f"{name}_change_pp": changes.get(name, math.nan) for name in BASELINES},
                 **_against_random(best, versus_random[same]),
@@ -241,7 +244,7 @@ def _headline(results: pd.DataFrame, versus_random: pd.DataFrame) -> Table:
         Column("Schedule", lambda row: row.schedule, right=False),
         Column("Point", lambda row: row.operating_point, right=False),
         Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2)),
-        Column("Best criterion", lambda row: row.best_criterion or NOTHING, right=False),
+        Column("Best criterion", lambda row: row.best_criterion, right=False),
         Column("\u0394 best (pp)", lambda row: number(row.best_change_pp, 2, sign=True)),
         *(Column(f"\u0394 {name} (pp)", partial(_change_of, name)) for name in BASELINES),
         Column("Against random", lambda row: row.sentence, right=False),
@@ -252,6 +255,29 @@ def _headline(results: pd.DataFrame, versus_random: pd.DataFrame) -> Table:
         "comparison with random removal, adjusted over all criteria of the operating point (Holm)."
     )
     return Table("headline", caption, data, columns, group=("dataset", "model"), rule_after="schedule")
+
+
+def headline_html(data: pd.DataFrame) -> str:
+    """The headline as a small HTML table for the first page of the report: what a reader should see without scrolling."""
+    if len(data) > 8:
+        # A page shows about so many rows: then the furthest operating points.
+        data = data.groupby(["dataset", "model", "schedule"], sort=False).tail(1)
+    rows = []
+    for _, row in data.iterrows():
+        best = f"{row.best_criterion} ({number(row.best_change_pp, 2, sign=True)})"
+        cells = [
+            *([f"{row.dataset}, {row.model}"] if len(data[["dataset", "model"]].drop_duplicates()) > 1 else []),
+            row.schedule,
+            number(row.flops_reduction_percent, 1),
+            best,
+            number(row.random_change_pp, 2, sign=True),
+            row.sentence.split(", adjusted")[0],
+        ]
+        rows.append([html.escape(str(cell)) for cell in cells])
+    headers = ["Schedule", "FLOPs \u2212%", "Best (\u0394 pp)", "Random (\u0394 pp)", "Best against random, 95 % interval"]
+    if rows and len(rows[0]) > len(headers):
+        headers = ["Experiment", *headers]
+    return '<div style="font-size: 0.85em">\n' + str(tabulate(rows, headers, tablefmt="unsafehtml")) + "\n</div>\n"
 
 
 def _change_of(criterion: str, row: Any) -> str:

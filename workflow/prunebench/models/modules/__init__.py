@@ -27,7 +27,7 @@ class Normalise(nn.Module):
         for name in ("mean", "std"):
             if f"{prefix}{name}" in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=getattr(self, name).device))
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class BlockNetwork(nn.Module, ABC):
