@@ -83,7 +83,7 @@ def test_given_carbon_intensity_replaces_the_countrys() -> None:
 
 
 def test_unknown_country_is_refused() -> None:
-    with pytest.raises(PrunebenchError, match="country_iso_code.*'XYZ'"):
+    with pytest.raises(PrunebenchError, match=r"country_iso_code.*'XYZ'"):
         EnergyMeter("XYZ")
 
 

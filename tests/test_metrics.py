@@ -451,9 +451,8 @@ def test_statistics_that_lack_what_a_metric_needs_are_an_error(name: str) -> Non
         METRICS[name](stats)
 
 
-
 def test_absurd_class_statistics_are_refused_before_they_are_allocated() -> None:
-    with pytest.raises(PrunebenchError, match="'labels'.*GiB.*12 candidates x 1000 classes"):
+    with pytest.raises(PrunebenchError, match=r"'labels'.*GiB.*12 candidates x 1000 classes"):
         FeatureStatistics(12, 2048, 1000, ["features", "labels"])
 
 

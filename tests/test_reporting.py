@@ -77,7 +77,8 @@ def write_network(folder: Path, removed: Sequence[str], accuracy: float, before:
 def scores(generator: random.Random, step: int, criterion: str, draw: int, gone: Sequence[str]) -> list[list[Any]]:
     scale = 10.0 ** (len(criterion) % 4)
     left = [block for block in CANDIDATES if block not in gone]
-    return [[step, criterion, draw, block, scale * (CANDIDATES.index(block) + 8 * generator.random())] for block in left]
+    removes = "highest" if criterion == "last" else "lowest"
+    return [[step, criterion, draw, removes, b, scale * (CANDIDATES.index(b) + 8 * generator.random())] for b in left]
 
 
 def build_suite(
@@ -93,7 +94,7 @@ def build_suite(
     generator = random.Random(7)
     suite_folder = root / "results" / "tiny"
     networks, measured = [], []
-    columns = ["step", "criterion", "draw", "block", "score"]
+    columns = ["step", "criterion", "draw", "removes", "block", "score"]
     for model in models:
         architectures: dict[str, list[str]] = {}
         for replicate in range(replicates):
@@ -242,7 +243,7 @@ def test_tables_do_not_depend_on_order_or_place(suite: Suite, tidy: Path, tmp_pa
     tables.write_tables(tidy)
     tables.write_tables(again)
     names = sorted(path.name for path in tidy.iterdir())
-    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 9 + 3 * len(tables.TABLES)
+    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 10 + 3 * len(tables.TABLES)
     # How the weights' digest was made up names the place, but no table holds it.
     assert [name for name in names if (tidy / name).read_bytes() != (again / name).read_bytes()] == []
 
@@ -278,7 +279,7 @@ def test_a_delivered_network_needs_no_training(tmp_path: Path) -> None:
         ("evaluations/accuracy.json", '{"schema": 1, "values": {"accuracy_percent": NaN}}'),
         ("../removals.csv", None),
         ("../removals.csv", "step,block,score\none,stage1.block1,\n"),
-        ("../scores.csv", "step,criterion,draw,block,score\n0,cka,0,stage1.block1,\n"),
+        ("../scores.csv", "step,criterion,draw,removes,block,score\n0,cka,0,lowest,stage1.block1,\n"),
     ],
 )
 def test_a_missing_or_corrupt_file_is_named(tmp_path: Path, name: str, content: str | None) -> None:
@@ -463,7 +464,7 @@ def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
 def test_a_suite_without_criteria_to_compare_still_gives_all_tables(tmp_path: Path) -> None:
     out = build_suite(tmp_path, criteria=("first",), replicates=1, points=(2,), schedules=("one-shot",)).collect(tmp_path / "t")
     written = tables.write_tables(out)
-    assert len(written) == 3 * len(tables.TABLES) and all(path.stat().st_size > 0 for path in written)
+    assert len(written) == 3 * len(tables.TABLES) + 1 and all(path.stat().st_size > 0 for path in written)
     assert "No rows" in (out / "versus_random.md").read_text()
     assert pd.read_csv(out / "headline.csv")["verdict"].to_list() == ["undecided"]
 
@@ -481,8 +482,13 @@ def test_a_corrupt_tidy_table_is_named(suite: Suite, tmp_path: Path) -> None:
 
 def test_ranks_follow_the_direction_of_the_criterion() -> None:
     rows = [
-        ("s", "d", "m", 0, "dense", "dense", 0, criterion, 0, block, score)
-        for criterion, values in {"cka": (0.3, 0.1, 0.2), "last": (0, 1, 2), "mine": (5, 5, 1)}.items()
+        ("s", "d", "m", 0, "dense", "dense", 0, criterion, 0, removes, block, score)
+        for criterion, removes, values in [
+            ("cka", "lowest", (0.3, 0.1, 0.2)),
+            ("last", "highest", (0, 1, 2)),
+            ("mine", "lowest", (5, 5, 1)),
+            ("ours", "highest", (5, 5, 1)),
+        ]
         for block, score in zip(("b10", "b2", "b1"), values, strict=True)
     ]
     scores = pd.DataFrame(rows, columns=list(collect.SCORE_COLUMNS))
@@ -491,7 +497,7 @@ def test_ranks_follow_the_direction_of_the_criterion() -> None:
     assert ranks.loc["cka"].to_list() == [2, 1, 3]
     assert ranks.loc["last"].to_list() == [1, 2, 3]
     assert ranks.loc["mine"].to_list() == [1, 2.5, 2.5]
-    assert figures.dense_ranks(scores, {"mine"}).droplevel("replicate").loc["mine"].to_list() == [3, 1.5, 1.5]
+    assert ranks.loc["ours"].to_list() == [3, 1.5, 1.5]
 
 
 def test_agreement_is_kendalls_tau_averaged_over_replicates() -> None:
@@ -579,7 +585,7 @@ def test_unknown_figures_and_models_are_refused(full: collect.Tables) -> None:
         figures.make_figure("accuracy", full, "digits", "resnet56")
 
 
-def test_captions_render(suite: Suite) -> None:
+def test_captions_render(tidy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from docutils.core import publish_string
     from jinja2 import Environment, StrictUndefined
 
@@ -587,6 +593,9 @@ def test_captions_render(suite: Suite) -> None:
     captions = sorted(folder.glob("*.rst"))
     assert {path.stem for path in captions} >= {"workflow", *tables.TABLES, *figures.FIGURES}
 
+    # The report is built where results/ is: its first page shows the headline.
+    monkeypatch.chdir(tmp_path)
+    tables.write_tables(tidy, tmp_path / "results/tiny/tables")
     snakemake = SimpleNamespace(config={"suite": "tiny", "replicates": 3})
     for path in captions:
         text = Environment(undefined=StrictUndefined).from_string(path.read_text()).render(snakemake=snakemake)

@@ -125,7 +125,7 @@ def test_dense(made: Path) -> None:
 
 def test_scores(made: Path) -> None:
     table = rows(made / "dense" / "scores.csv")
-    assert list(table[0]) == ["step", "criterion", "draw", "block", "score"]
+    assert list(table[0]) == ["step", "criterion", "draw", "removes", "block", "score"]
     assert {row["step"] for row in table} == {"0"}
     for name, draws in CRITERIA.items():
         for draw in range(draws):

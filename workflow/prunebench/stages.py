@@ -38,7 +38,7 @@ from prunebench.pruning import (
 from prunebench.scoring import Probe, counted_passes, needs_of
 from prunebench.surgery import Constraints, allowed, can_be_silenced, candidates, remove
 
-SCORES = ("step", "criterion", "draw", "block", "score")
+SCORES = ("step", "criterion", "draw", "removes", "block", "score")
 
 
 def load(job: Job, split: SplitName) -> Split:
@@ -178,7 +178,7 @@ def score_all(
             probe.reseed(job.seed_for("draw", criterion.name, draw, step))
             seconds, forward, backward = cost_of(criterion)
             rows += [
-                (step, criterion.name, draw, block, score)
+                (step, criterion.name, draw, criterion.removes, block, score)
                 for block, score in zip(probe.blocks, probe.scores(criterion), strict=True)
             ]
         costs[criterion.name] = {
@@ -229,7 +229,9 @@ def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: 
     """Remove a few blocks, fine-tune, score again, until every operating point is reached."""
     constraints = Constraints(**job.constraints.model_dump())
     criterion = find_criterion(job.criterion)
-    dense_scores = [row for row in read_csv(scores, SCORES) if row["criterion"] == criterion.name]
+    dense_scores = [
+        row for row in read_csv(scores, ["criterion", "draw", "block", "score"]) if row["criterion"] == criterion.name
+    ]
     with meter(job) as counted:
         shop = workshop(job, counted)
         for draw in range(job.draws):
@@ -252,7 +254,8 @@ def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: 
                         ) from None
                 else:
                     values = scores_of_step(job, step, blocks, criterion, draw, shop.training_split)
-                rows += [(len(step.removed), criterion.name, draw, b, v) for b, v in zip(blocks, values, strict=True)]
+                key = (len(step.removed), criterion.name, draw, criterion.removes)
+                rows += [(*key, block, value) for block, value in zip(blocks, values, strict=True)]
                 order = allowed(order_of_removal(blocks, values, criterion.removes), architecture, constraints)
                 missing = [count_for(point, order, architecture, dense_architecture) for point in waiting]
                 # A step stops short at an operating point, so that no point is passed by.

@@ -11,6 +11,7 @@ from prunebench.metrics import METRICS
 if TYPE_CHECKING:
     from prunebench.scoring import Probe
 
+
 def _score(probe: Probe) -> Sequence[float]:
     """Sum of the ranks that the metrics give to each block."""
     total = sum(ranks(probe.scores(metric), find_criterion(metric).removes) for metric in METRICS)

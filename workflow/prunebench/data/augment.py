@@ -26,16 +26,12 @@ def augment(pixels: torch.Tensor, *, crop_padding: int, flip: bool, generator: t
 
     n, _, height, width = pixels.shape
     if crop_padding:
-        corner = torch.randint(2 * crop_padding + 1, (2, n), generator=generator, device=generator.device).to(
-            pixels.device
-        )
+        corner = torch.randint(2 * crop_padding + 1, (2, n), generator=generator, device=generator.device).to(pixels.device)
         padded = torch.nn.functional.pad(pixels, [crop_padding] * 4)
         # Every possible crop, as a view: (n, C, top, left, H, W).
         crops = padded.unfold(2, height, 1).unfold(3, width, 1)
         pixels = crops[torch.arange(n, device=pixels.device), :, corner[0], corner[1]]
     if flip:
-        mirrored = torch.randint(2, (n, 1, 1, 1), generator=generator, device=generator.device).to(
-            pixels.device, torch.bool
-        )
+        mirrored = torch.randint(2, (n, 1, 1, 1), generator=generator, device=generator.device).to(pixels.device, torch.bool)
         pixels = torch.where(mirrored, pixels.flip(3), pixels)
     return pixels

@@ -32,9 +32,7 @@ def load_cifar(
     except RuntimeError:  # missing or corrupt, torchvision does not say which
         if download:
             try:
-                download_and_extract_archive(
-                    official.url, folder.parent, filename=official.filename, md5=official.tgz_md5
-                )
+                download_and_extract_archive(official.url, folder.parent, filename=official.filename, md5=official.tgz_md5)
             except Exception as error:  # whatever the network, the archive or the disk come up with
                 raise PrunebenchError(
                     f"{dataset.name}: {folder}: the download from {official.url} failed: {error}. {dataset.help}"

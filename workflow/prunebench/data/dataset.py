@@ -110,9 +110,7 @@ class Dataset:
                 f"expected 0 to {self.classes - 1} ({self.classes} classes)"
             )
         if isinstance(images, ResidentImages) and len(images.tensor) != len(labels):
-            raise PrunebenchError(
-                f"{self.name}: {folder}: {len(images.tensor)} images but {len(labels)} labels in part '{part}'"
-            )
+            raise PrunebenchError(f"{self.name}: {folder}: {len(images.tensor)} images but {len(labels)} labels in part '{part}'")
         first = images.pixels(torch.zeros(1, dtype=torch.int64))
         if first.dtype != torch.uint8 or tuple(first.shape[1:]) != tuple(self.input_shape):
             raise PrunebenchError(
@@ -125,11 +123,7 @@ class Dataset:
         self, folder: Path, part: Part, missing: list[str] | None = None, corrupt: list[str] | None = None
     ) -> PrunebenchError:
         """The error that says which files of ``part`` are missing or corrupt, and how to get them."""
-        problems = [
-            f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("corrupt", corrupt)) if names
-        ]
+        problems = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("corrupt", corrupt)) if names]
         expected = ", ".join(self.files.get(part, ()))
         repair = " Delete what is corrupt." if corrupt else ""
-        return PrunebenchError(
-            f"{self.name}: {folder}: {'; '.join(problems)}. Expected there: {expected}.{repair} {self.help}"
-        )
+        return PrunebenchError(f"{self.name}: {folder}: {'; '.join(problems)}. Expected there: {expected}.{repair} {self.help}")

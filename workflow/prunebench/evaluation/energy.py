@@ -80,7 +80,7 @@ EVALUATION = Evaluation(
     measure,
     per="architecture",
     quantities={
-        "inference_energy_joules_per_image": "Energy of processor, memory and, if used, GPU for one image in a large batch; energy_source says what was counted",
+        "inference_energy_joules_per_image": "Energy of processor, memory and, if used, GPU for one image in a large batch",
         "inference_cpu_energy_joules_per_image": "The processor's part of it",
         "inference_gpu_energy_joules_per_image": "The GPU's part of it",
         "inference_ram_energy_joules_per_image": "The memory's part of it; 0 where it is not counted",

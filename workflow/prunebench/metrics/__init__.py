@@ -57,7 +57,9 @@ METRICS = {
     "linear_1": Metric("linear", "linear", "features", "Williams et al. 2021, Procrustes", 1.0),
     "permutation": Metric("permutation", "permutation", "features", "Williams et al. 2021, permutations of units"),
     "gaussian_stochastic_0": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, covariances only", 0.0),
-    "gaussian_stochastic_1": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, 2-Wasserstein distance", 1.0),
+    "gaussian_stochastic_1": Metric(
+        "gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, 2-Wasserstein distance", 1.0
+    ),
     "gaussian_stochastic_2": Metric("gaussian", "gaussian_stochastic", "labels", "Duong et al. 2023, means only", 2.0),
     "wasserstein": Metric("wasserstein", "wasserstein", "values", "1-D Wasserstein distance of all feature values"),
 }

@@ -25,7 +25,7 @@ NETWORK_COLUMNS = ("suite", "dataset", "model", "replicate", "schedule", "criter
 RESULT_COLUMNS = (*NETWORK_COLUMNS, "blocks_removed", "evaluation", "quantity", "value", "source")
 MEASURED_COLUMNS = (*RESULT_COLUMNS, "method")
 CHAIN_COLUMNS = ("suite", "dataset", "model", "replicate", "schedule", "chain_criterion")
-SCORE_COLUMNS = (*CHAIN_COLUMNS, "step", "criterion", "draw", "block", "score")
+SCORE_COLUMNS = (*CHAIN_COLUMNS, "step", "criterion", "draw", "removes", "block", "score")
 REMOVAL_COLUMNS = (*CHAIN_COLUMNS, "draw", "step", "block", "score")
 PROVENANCE_COLUMNS = ("source", "config_sha256", "seed", "commit", "created", "hardware", "versions")
 
@@ -307,7 +307,9 @@ class _Reader:
                 score = _float(line, row, "score")
                 if score is None:
                     raise PrunebenchError(f"{line}: score is empty")
-                self.scores.append((*chain, step, row["criterion"], draw, row["block"], score))
+                if row["removes"] not in ("lowest", "highest"):
+                    raise PrunebenchError(f"{line}: removes is {row['removes']!r}, expected lowest or highest")
+                self.scores.append((*chain, step, row["criterion"], draw, row["removes"], row["block"], score))
         if (folder / "scoring.json").exists() and network.is_dense:
             self._read_scoring(network, folder / "scoring.json")
         if network.is_dense or (network.schedule == DELIVERED and not (folder / "removals.csv").exists()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = ("pdf", "png")
-HIGHEST_FIRST = frozenset({"last"})
-"""Built-in criteria whose highest score goes first; of all others the lowest does."""
 
 _STYLE: dict[str, Any] = {
     **sns.axes_style("ticks", {"axes.grid": True, "grid.color": "0.92", "axes.edgecolor": "0.3"}),
@@ -99,13 +97,12 @@ _METRICS = (
 )
 
 
-def write_figures(tables: Path, out: Path, highest_first: Collection[str] = HIGHEST_FIRST) -> list[Path]:
+def write_figures(tables: Path, out: Path) -> list[Path]:
     """Draw every figure of every dataset and model: ``<out>/<figure>_<dataset>_<model>.pdf`` and ``.png``.
 
     Args:
         tables: the folder of the tidy tables.
         out: the folder of the figures.
-        highest_first: the criteria whose highest score goes first.
 
     Returns:
         The files written. A figure that the suite has no values for is drawn as a note that says so.
@@ -117,12 +114,12 @@ def write_figures(tables: Path, out: Path, highest_first: Collection[str] = HIGH
     written = []
     for dataset, model in tidy.designs():
         for name in FIGURES:
-            figure = make_figure(name, tidy, dataset, model, highest_first)
+            figure = make_figure(name, tidy, dataset, model)
             written += save(figure, out / f"{name}_{dataset}_{model}")
     return written
 
 
-def make_figure(name: str, tables: Tables, dataset: str, model: str, highest_first: Collection[str] = HIGHEST_FIRST) -> Figure:
+def make_figure(name: str, tables: Tables, dataset: str, model: str) -> Figure:
     """Make one of ``FIGURES`` for a dataset and model.
 
     Raises:
@@ -138,7 +135,7 @@ def make_figure(name: str, tables: Tables, dataset: str, model: str, highest_fir
 
     chosen = Tables(*(of_pair(f) for f in (tables.results, tables.measured, tables.scores, tables.removals)))
     with _style():
-        return FIGURES[name](chosen, f"{dataset}, {model}", highest_first)
+        return FIGURES[name](chosen, f"{dataset}, {model}")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -160,7 +157,7 @@ def _style() -> AbstractContextManager[None]:
 # --- accuracy against FLOPs reduction --------------------------------------------------------------------------------
 
 
-def _accuracy(tables: Tables, title: str, highest_first: Collection[str]) -> Figure:
+def _accuracy(tables: Tables, title: str) -> Figure:
     """Accuracy change by criterion at every operating point, one panel for each schedule."""
     networks = accuracy_by_replicate(tables.results)
     networks = networks[(networks["schedule"] != DENSE)].dropna(subset=["change_pp", "flops_reduction_percent"])
@@ -259,12 +256,11 @@ def _legend(criteria: Sequence[str], looks: dict[str, _Look]) -> list[Any]:
 # --- scores and their agreement --------------------------------------------------------------------------------------
 
 
-def dense_ranks(scores: pd.DataFrame, highest_first: Collection[str] = HIGHEST_FIRST) -> pd.DataFrame:
+def dense_ranks(scores: pd.DataFrame) -> pd.DataFrame:
     """Ranks of the dense network's blocks by every criterion but random: 1 goes first, ties share their mean rank.
 
     Args:
         scores: rows of the tidy table ``scores`` of one dataset and model.
-        highest_first: criteria whose highest score goes first.
 
     Returns:
         One row for each (replicate, criterion), one column for each block.
@@ -272,12 +268,11 @@ def dense_ranks(scores: pd.DataFrame, highest_first: Collection[str] = HIGHEST_F
     rows = scores[(scores["schedule"] == DENSE) & (scores["step"] == 0) & (scores["criterion"] != "random")]
     # A criterion of the user that draws at random is shown by its first draw.
     rows = rows[rows["draw"] == 0]
-    wide = rows.pivot(index=["replicate", "criterion"], columns="block", values="score")
+    oriented = rows.assign(score=rows["score"].where(rows["removes"] == "lowest", -rows["score"]))
+    wide = oriented.pivot(index=["replicate", "criterion"], columns="block", values="score")
     blocks: list[str] = sorted(map(str, wide.columns), key=natural)
     wide = wide[blocks]
-    signs = [-1.0 if criterion in highest_first else 1.0 for criterion in wide.index.get_level_values("criterion")]
-    oriented = wide.to_numpy() * np.asarray(signs)[:, None]
-    ranks = rankdata(oriented, axis=1, nan_policy="omit") if oriented.size else oriented
+    ranks = rankdata(wide.to_numpy(), axis=1, nan_policy="omit") if wide.size else wide.to_numpy()
     return pd.DataFrame(ranks, index=wide.index, columns=wide.columns)
 
 
@@ -303,10 +298,10 @@ def rank_agreement(ranks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(mean, index=criteria, columns=criteria)
 
 
-def _scores(tables: Tables, title: str, highest_first: Collection[str]) -> Figure:
+def _scores(tables: Tables, title: str) -> Figure:
     """Heat map of the ranks that criteria give to the dense network's blocks."""
     scores = tables.scores[~tables.scores["criterion"].isin(BASELINES)]
-    ranks = dense_ranks(scores, highest_first)
+    ranks = dense_ranks(scores)
     if ranks.empty:
         return _note(title, "No criterion scored the blocks of the dense network.")
     criteria = ordered_criteria(ranks.index.get_level_values("criterion"))
@@ -324,9 +319,9 @@ def _scores(tables: Tables, title: str, highest_first: Collection[str]) -> Figur
     return figure
 
 
-def _agreement(tables: Tables, title: str, highest_first: Collection[str]) -> Figure:
+def _agreement(tables: Tables, title: str) -> Figure:
     """Kendall's tau between the rankings of the dense network's blocks."""
-    ranks = dense_ranks(tables.scores, highest_first)
+    ranks = dense_ranks(tables.scores)
     if ranks.index.get_level_values("criterion").nunique() < 2:
         return _note(title, "Fewer than two criteria scored the blocks of the dense network.")
     tau = rank_agreement(ranks)
@@ -359,7 +354,7 @@ def _agreement(tables: Tables, title: str, highest_first: Collection[str]) -> Fi
 # --- which blocks went -----------------------------------------------------------------------------------------------
 
 
-def _removals(tables: Tables, title: str, highest_first: Collection[str]) -> Figure:
+def _removals(tables: Tables, title: str) -> Figure:
     """Which blocks each criterion removed at which step: colour is the step, area the share of replicates."""
     rows = tables.removals[tables.removals["chain_criterion"] != "random"]
     if rows.empty:
@@ -506,7 +501,7 @@ def _mean_over(replicates: int) -> str:
     return f",\nmean over {replicates} replicates" if replicates > 1 else ""
 
 
-FIGURES: dict[str, Callable[[Tables, str, Collection[str]], Figure]] = {
+FIGURES: dict[str, Callable[[Tables, str], Figure]] = {
     "accuracy": _accuracy,
     "scores": _scores,
     "agreement": _agreement,
