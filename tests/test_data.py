@@ -550,3 +550,13 @@ def test_built_in_descriptions_are_consistent() -> None:
         assert dataset.crop_padding < min(dataset.input_shape[1:])
         assert dataset.help
         assert dataset.official_test == ("test" in dataset.files)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = digits.DATASET.load(Path("unused"), "all", False)
+    assert images.labels.tolist() == labels.tolist()
+    shown = images.pixels(torch.arange(len(labels))).reshape(len(labels), -1).double() * 16 / 255
+    assert torch.equal(shown.round(), torch.from_numpy(pixels))
