@@ -7,7 +7,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 LOCK := results/.lock
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo report test test-all lint lock schema clean
+.PHONY: help demo report test test-all lint lock schema readme clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,7 +43,10 @@ lint: $(INSTALLED) ## check style, types and the workflow
 lock: ## pin the dependencies anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --extra dev --no-header --no-annotate \
 		-c tools/held-back.txt pyproject.toml -o requirements.lock
-	$(PYTHON) tools/lock.py
+	$(VENV)/bin/python tools/lock.py
+
+readme: $(INSTALLED) ## put the figure and headline of the demo into README.md
+	python tools/readme.py
 
 schema: $(INSTALLED) ## make the schema and the table of config keys from the code
 	python -m prunebench schema > workflow/schemas/config.schema.json

@@ -66,3 +66,10 @@ def test_the_repository_names_no_machine_and_no_registry(pattern: str) -> None:
         check=False,
     )
     assert found.stdout == ""
+
+
+def test_readme_shows_the_headline_of_the_demo_as_it_was_made() -> None:
+    tool = load_tool("readme")
+    readme = (REPOSITORY / "README.md").read_text()
+    headline = (REPOSITORY / "docs/demo/headline.md").read_text()
+    assert readme == tool.with_table(readme, tool.table_of(headline)), "run `make readme` after `make demo`"

@@ -309,6 +309,7 @@ def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> N
     dense_weights, dense_architecture = load_weights(dense_folder), load_architecture(dense_folder)
     test = cache(lambda: load(job, "test"))
     origin = provenance(job.config_sha256, job.seed)
+    known: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for folder in tqdm(folders, desc="evaluate", unit="network"):
         architecture = load_architecture(folder)
         removed = [block for block in dense_architecture.blocks if block not in architecture.blocks]
@@ -327,14 +328,11 @@ def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> N
         )
         for reference in job.evaluations:
             evaluation = find_evaluation(reference)
-            write_json(
-                folder / "evaluations" / f"{evaluation.name}.json",
-                {
-                    "evaluation": evaluation.name,
-                    **run(evaluation, subject),
-                    "provenance": origin,
-                },
-            )
+            key = (evaluation.name, str(folder) if evaluation.weights_matter else fingerprint(architecture.to_json()))
+            if key not in known:
+                known[key] = run(evaluation, subject)
+            content = {"evaluation": evaluation.name, **known[key], "provenance": origin}
+            write_json(folder / "evaluations" / f"{evaluation.name}.json", content)
 
 
 def measure(job: EvaluateJob, folders: Sequence[Path], out: Path) -> None:

@@ -86,6 +86,7 @@ class Evaluation:
         per: ``network``: the values depend on the weights or are computed, and are reproducible. ``architecture``: they are measured
             on the machine, once for each distinct architecture, by a job that runs alone.
         needs_data: Whether it reads the test split.
+        weights_matter: False if the values follow from the architecture alone, so that a job need not repeat them for its equals.
         quantities: What each quantity means, by name; ``<n>`` in a name stands for a number.
         source: Paper, library or definition.
     """
@@ -94,6 +95,7 @@ class Evaluation:
     measure: Callable[[Subject], Values]
     per: Literal["network", "architecture"] = "network"
     needs_data: bool = False
+    weights_matter: bool = True
     quantities: Mapping[str, str] = field(default_factory=dict)
     source: str = field(default="", kw_only=True)
 

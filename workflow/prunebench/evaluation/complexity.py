@@ -8,8 +8,9 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, Values
@@ -144,12 +145,18 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+_DENSE: MutableMapping[nn.Module, tuple[int, int]] = WeakKeyDictionary()
+
+
 def measure(subject: Subject) -> Values:
     """Count the network and, if it is given, the dense one; see ``EVALUATION.quantities``."""
     macs, parameters = count_macs(subject.network, subject.input_shape), count_parameters(subject.network)
     values: dict[str, float] = {"macs": macs, "parameters": parameters}
     if subject.dense is not None:
-        dense_macs, dense_parameters = count_macs(subject.dense, subject.input_shape), count_parameters(subject.dense)
+        # The dense network is the same for all networks of a job.
+        if subject.dense not in _DENSE:
+            _DENSE[subject.dense] = count_macs(subject.dense, subject.input_shape), count_parameters(subject.dense)
+        dense_macs, dense_parameters = _DENSE[subject.dense]
         values["dense_macs"] = dense_macs
         values["dense_parameters"] = dense_parameters
         values["flops_reduction_percent"] = 100 * (1 - macs / dense_macs)
@@ -161,6 +168,7 @@ EVALUATION = Evaluation(
     "complexity",
     measure,
     per="network",
+    weights_matter=False,
     quantities={
         "macs": "Multiply-accumulates of convolutions, dense layers and attention products for one image",
         "parameters": "Weights and biases",
