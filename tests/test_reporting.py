@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from scipy import stats
 
-from prunebench import artifacts
+from prunebench import artifacts, reporting
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import collect, figures, statistics, tables
 from prunebench.reporting.collect import NetworkFolder
@@ -243,7 +243,7 @@ def test_tables_do_not_depend_on_order_or_place(suite: Suite, tidy: Path, tmp_pa
     tables.write_tables(tidy)
     tables.write_tables(again)
     names = sorted(path.name for path in tidy.iterdir())
-    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 10 + 3 * len(tables.TABLES)
+    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 10 + 3 * len(reporting.TABLES)
     # How the weights' digest was made up names the place, but no table holds it.
     assert [name for name in names if (tidy / name).read_bytes() != (again / name).read_bytes()] == []
 
@@ -415,7 +415,7 @@ def test_cost_says_what_is_measured_and_what_is_estimated(tidy: Path) -> None:
 def test_latex_is_escaped_and_whole(tmp_path: Path) -> None:
     out = build_suite(tmp_path, criteria=("linear_0", "random"), points=(2,)).collect(tmp_path / "tables")
     tables.write_tables(out)
-    for name in tables.TABLES:
+    for name in reporting.TABLES:
         text = (out / f"{name}.tex").read_text()
         body = [line for line in text.splitlines() if not line.startswith("%")]
         assert not re.search(r"(?<!\\)[_#&]", text.replace(" & ", "")) and (name == "headline" or r"linear\_0" in text)
@@ -464,7 +464,7 @@ def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
 def test_a_suite_without_criteria_to_compare_still_gives_all_tables(tmp_path: Path) -> None:
     out = build_suite(tmp_path, criteria=("first",), replicates=1, points=(2,), schedules=("one-shot",)).collect(tmp_path / "t")
     written = tables.write_tables(out)
-    assert len(written) == 3 * len(tables.TABLES) + 1 and all(path.stat().st_size > 0 for path in written)
+    assert len(written) == 3 * len(reporting.TABLES) + 1 and all(path.stat().st_size > 0 for path in written)
     assert "No rows" in (out / "versus_random.md").read_text()
     assert pd.read_csv(out / "headline.csv")["verdict"].to_list() == ["undecided"]
 
@@ -523,7 +523,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> collect.Tables:
     return collect.read_tables(build_suite(root, ALL, points=(2, 5, 8)).collect(root / "tables"))
 
 
-@pytest.mark.parametrize("name", list(figures.FIGURES))
+@pytest.mark.parametrize("name", list(reporting.FIGURES))
 @pytest.mark.parametrize("case", ["full", "tiny", "empty"])
 def test_no_label_is_clipped_or_lies_on_another_and_no_axes_is_empty(
     name: str, case: str, full: collect.Tables, tidy: Path
@@ -568,7 +568,7 @@ def test_no_label_is_clipped_or_lies_on_another_and_no_axes_is_empty(
 
 def test_every_figure_is_written_twice_with_the_same_bytes(tidy: Path, tmp_path: Path) -> None:
     written = figures.write_figures(tidy, tmp_path / "a")
-    names = {f"{name}_digits_resnet32.{suffix}" for name in figures.FIGURES for suffix in ("pdf", "png")}
+    names = {f"{name}_digits_resnet32.{suffix}" for name in reporting.FIGURES for suffix in ("pdf", "png")}
     assert {path.name for path in written} == names
     for path in written:
         assert path.stat().st_size > 5000
@@ -591,7 +591,7 @@ def test_captions_render(tidy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     folder = Path(collect.__file__).parents[2] / "report"
     captions = sorted(folder.glob("*.rst"))
-    assert {path.stem for path in captions} >= {"workflow", *tables.TABLES, *figures.FIGURES}
+    assert {path.stem for path in captions} >= {"workflow", *reporting.TABLES, *reporting.FIGURES}
 
     # The report is built where results/ is: its first page shows the headline.
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,8 @@ rule odd_first:
     shell:
         """
         awk -F, '
-            NR > 1 && $2 == "first" {{ block[++n] = $4 }}
+            NR == 1 {{ for (i = 1; i <= NF; i++) if ($i == "block") column = i; next }}
+            !seen[$column]++ {{ block[++n] = $column }}
             END {{
                 print "block,rank"
                 for (i = 2; i <= n; i += 2) print block[i] "," ++rank

@@ -20,6 +20,7 @@ os.environ.update(
 from prunebench import config as suite_config
 from prunebench import experiments
 from prunebench.errors import PrunebenchError
+from prunebench.reporting import FIGURES, TABLES
 
 try:
     SUITE = suite_config.parse(
@@ -35,15 +36,6 @@ NETWORK = ["architecture.json", "weights.safetensors"]
 GPUS = 0 if SUITE.device == "cpu" else 1
 # Not workflow.cores, which refuses commands that need no number of cores, such as --report.
 CORES = workflow.resource_settings.cores or os.cpu_count()
-TABLES = [
-    "headline",
-    "accuracy",
-    "versus_random",
-    "versus_dense",
-    "cost",
-    "scoring_cost",
-]
-FIGURES = ["accuracy", "removals", "scores", "agreement"]
 REPLICATE = "results/{suite}/{dataset}/{model}/replicate{replicate}"
 
 
@@ -219,3 +211,13 @@ def figures(figure, format):
         f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}"
         for dataset, model in PAIRS
     ]
+
+
+def in_report(files, name, place, form):
+    """Files with their caption and place in the report."""
+    return report(
+        files,
+        caption=f"../report/{name}.rst",
+        category=place.category,
+        labels={"content": place.content, "form": form},
+    )

@@ -25,6 +25,7 @@ from scipy.stats import kendalltau, rankdata
 
 from prunebench import artifacts
 from prunebench.errors import PrunebenchError
+from prunebench.reporting import FIGURES
 from prunebench.reporting.collect import DENSE, Tables, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.tables import MINUS, accuracy_by_replicate
@@ -135,7 +136,7 @@ def make_figure(name: str, tables: Tables, dataset: str, model: str) -> Figure:
 
     chosen = Tables(*(of_pair(f) for f in (tables.results, tables.measured, tables.scores, tables.removals)))
     with _style():
-        return FIGURES[name](chosen, f"{dataset}, {model}")
+        return _DRAW[name](chosen, f"{dataset}, {model}")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -501,7 +502,7 @@ def _mean_over(replicates: int) -> str:
     return f",\nmean over {replicates} replicates" if replicates > 1 else ""
 
 
-FIGURES: dict[str, Callable[[Tables, str], Figure]] = {
+_DRAW: dict[str, Callable[[Tables, str], Figure]] = {
     "accuracy": _accuracy,
     "scores": _scores,
     "agreement": _agreement,

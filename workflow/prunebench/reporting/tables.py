@@ -15,7 +15,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from prunebench import artifacts
-from prunebench.reporting import statistics
+from prunebench.reporting import TABLES, statistics
 from prunebench.reporting.collect import DENSE, SCORING, TRAINING, read_tables
 from prunebench.reporting.display import (
     BASELINES,
@@ -26,7 +26,6 @@ from prunebench.reporting.display import (
     sort_for_display,
 )
 
-TABLES = ("headline", "accuracy", "versus_random", "versus_dense", "cost", "scoring_cost")
 FORMATS = ("csv", "md", "tex")
 
 MINUS, PLUS_MINUS, NOTHING = "\u2212", "\u00b1", "\u2013"
@@ -91,23 +90,24 @@ def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
     """
     tidy = read_tables(tables)
     versus_random = statistics.compare(tidy.results, "random")
-    made = [
-        _headline(tidy.results, versus_random),
-        _accuracy(tidy.results),
-        _versus(versus_random, "random"),
-        _versus(statistics.compare(tidy.results, DENSE), DENSE),
-        _cost(tidy.measured),
-        _scoring_cost(tidy.measured),
-    ]
+    make: dict[str, Callable[[], Table]] = {
+        "headline": lambda: _headline(tidy.results, versus_random),
+        "accuracy": lambda: _accuracy(tidy.results),
+        "versus_random": lambda: _versus(versus_random, "random"),
+        "versus_dense": lambda: _versus(statistics.compare(tidy.results, DENSE), DENSE),
+        "cost": lambda: _cost(tidy.measured),
+        "scoring_cost": lambda: _scoring_cost(tidy.measured),
+    }
+    made = {name: make[name]() for name in TABLES}
     written = []
-    for table in made:
+    for table in made.values():
         stem = (out or tables) / table.name
         _write_csv(stem.with_suffix(".csv"), table.data)
         artifacts.write_text(stem.with_suffix(".md"), to_markdown(table))
         artifacts.write_text(stem.with_suffix(".tex"), to_latex(table))
         written += [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
     landing = (out or tables) / "headline.html"
-    artifacts.write_text(landing, headline_html(made[0].data))
+    artifacts.write_text(landing, headline_html(made["headline"].data))
     return [*written, landing]
 
 
