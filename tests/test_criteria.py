@@ -92,6 +92,7 @@ def test_random_draws_every_order_about_equally_often() -> None:
 
 def test_only_random_draws_and_every_criterion_names_its_source() -> None:
     known = plugins.builtin(Criterion, "criteria")
-    assert set(known) == {*METRICS, "consensus", "random", "first", "last"}
+    looking = {"l1_norm", "bn_scale", "taylor", "block_influence", "loss_increase"}
+    assert set(known) == {*METRICS, "consensus", "random", "first", "last", *looking}
     assert [name for name, criterion in known.items() if criterion.draws] == ["random"]
     assert all(criterion.source for criterion in known.values())

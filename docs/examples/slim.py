@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from prunebench.errors import PrunebenchError
 from prunebench.models import Architecture
 from prunebench.models.files import build, load_architecture, load_weights, save_network
 from prunebench.surgery import flops_reduction
@@ -51,4 +52,7 @@ def main():
     sys.exit(f"slim: {point} is out of reach")
 
 
-main()
+try:
+    main()
+except PrunebenchError as error:
+    sys.exit(f"slim: {error}")

@@ -23,9 +23,7 @@ from prunebench.errors import PrunebenchError
 from prunebench.reporting import FIGURES, TABLES
 
 try:
-    SUITE = suite_config.parse(
-        config, ", ".join(map(str, workflow.configfiles)) or "--config"
-    )
+    SUITE = suite_config.parse(config, ", ".join(map(str, workflow.configfiles)) or "--config")
 except PrunebenchError as error:
     # The whole message and nothing else: a traceback would hide it.
     sys.exit(f"The configuration is refused:\n{error}")
@@ -66,9 +64,7 @@ def settings(stage, wildcards, *arguments):
 
 def work(chain):
     """Where the jobs of a chain keep their checkpoints and finished steps: outside of outputs, which are deleted before a retry."""
-    return lambda wildcards: "results/{suite}/.work/{dataset}/{model}/replicate{replicate}/".format(
-        **wildcards
-    ) + chain.format(
+    return lambda wildcards: "results/{suite}/.work/{dataset}/{model}/replicate{replicate}/".format(**wildcards) + chain.format(
         **wildcards
     )
 
@@ -173,15 +169,10 @@ def all_results():
         )
         own = [folder for folder in folders(pair) if not delivered(folder)]
         chained = {os.path.dirname(folder) for folder in own if folder != "dense"}
-        scored = {chain for chain in chained if chain.startswith("iterative/")} | {
-            "dense"
-        }
+        scored = {chain for chain in chained if chain.startswith("iterative/")} | {"dense"}
         kinds = [
             *NETWORK,
-            *(
-                f"evaluations/{name}.json"
-                for name in experiments.evaluation_names(SUITE, "network")
-            ),
+            *(f"evaluations/{name}.json" for name in experiments.evaluation_names(SUITE, "network")),
         ]
         files += expand(
             f"{REPLICATE}/{{folder}}/{{kind}}",
@@ -190,12 +181,10 @@ def all_results():
             **place,
         )
         files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
-        files += expand(
-            f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(chained), **place
-        )
-        files += expand(
-            f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place
-        )
+        files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(chained), **place)
+        files += expand(f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place)
+        ranked = sorted(chain for chain in chained if chain.startswith("one-shot/"))
+        files += expand(f"{REPLICATE}/{{chain}}/ranking.csv", chain=ranked, **place)
         files += expand(f"{REPLICATE}/dense/scoring.json", **place)
         files += expand(
             "results/{suite}/{dataset}/{model}/measured/{name}.json",
@@ -207,10 +196,7 @@ def all_results():
 
 def figures(figure, format):
     """The files of a figure: each experiment has its own."""
-    return [
-        f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}"
-        for dataset, model in PAIRS
-    ]
+    return [f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}" for dataset, model in PAIRS]
 
 
 def in_report(files, name, place, form):

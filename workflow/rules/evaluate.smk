@@ -41,9 +41,7 @@ for pair in PAIRS:
         name:
             f"measure_{pair[0]}_{pair[1]}"
         input:
-            lambda wildcards, pair=pair: expand(
-                network_files(pair), replicate=range(SUITE.replicates), **wildcards
-            ),
+            lambda wildcards, pair=pair: expand(network_files(pair), replicate=range(SUITE.replicates), **wildcards),
         output:
             expand(
                 "results/{suite}/{dataset}/{model}/measured/{evaluation}.json",
@@ -67,15 +65,9 @@ for pair in PAIRS:
             runtime=lambda wildcards, attempt: 120 * attempt,
         params:
             settings=lambda wildcards: settings("evaluate", wildcards, "architecture"),
-            experiment=lambda wildcards: "results/{suite}/{dataset}/{model}".format(
-                **wildcards
-            ),
+            experiment=lambda wildcards: "results/{suite}/{dataset}/{model}".format(**wildcards),
             out=subpath(output[0], parent=True),
-            networks=[
-                f"replicate{r}/{folder}"
-                for r in range(SUITE.replicates)
-                for folder in folders(pair)
-            ],
+            networks=[f"replicate{r}/{folder}" for r in range(SUITE.replicates) for folder in folders(pair)],
         message:
             "Measuring latency and energy of {wildcards.model} on {wildcards.dataset}, alone on the machine"
         shell:

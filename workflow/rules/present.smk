@@ -2,12 +2,7 @@ rule tables:
     input:
         rules.collect.output,
     output:
-        [
-            in_report(
-                f"results/{SUITE.suite}/tables/{table}.csv", table, place, "table"
-            )
-            for table, place in TABLES.items()
-        ],
+        [in_report(f"results/{SUITE.suite}/tables/{table}.csv", table, place, "table") for table, place in TABLES.items()],
         expand(
             "results/{suite}/tables/{table}.{format}",
             suite=SUITE.suite,
@@ -33,10 +28,7 @@ rule figures:
     input:
         rules.collect.output,
     output:
-        [
-            in_report(figures(figure, "png"), figure, place, "figure")
-            for figure, place in FIGURES.items()
-        ],
+        [in_report(figures(figure, "png"), figure, place, "figure") for figure, place in FIGURES.items()],
         [figures(figure, "pdf") for figure in FIGURES],
     log:
         expand("logs/{suite}/figures.log", suite=SUITE.suite),

@@ -38,13 +38,9 @@ for group in chain_groups("one-shot"):
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards: settings(
-                "chain", wildcards, "one-shot", wildcards.criterion
-            ),
+            settings=lambda wildcards: settings("chain", wildcards, "one-shot", wildcards.criterion),
             dense=subpath(input.weights, parent=True),
-            out=lambda wildcards: f"{REPLICATE}/one-shot/{wildcards.criterion}".format(
-                **wildcards
-            ),
+            out=lambda wildcards: f"{REPLICATE}/one-shot/{wildcards.criterion}".format(**wildcards),
             work=work("one-shot/{criterion}"),
         message:
             "One-shot by {wildcards.criterion}: {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
@@ -88,13 +84,9 @@ for group in chain_groups("iterative"):
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
             runtime=lambda wildcards, attempt: 480 * attempt,
         params:
-            settings=lambda wildcards: settings(
-                "chain", wildcards, "iterative", wildcards.criterion
-            ),
+            settings=lambda wildcards: settings("chain", wildcards, "iterative", wildcards.criterion),
             dense=subpath(input.weights, parent=True),
-            out=lambda wildcards: f"{REPLICATE}/iterative/{wildcards.criterion}".format(
-                **wildcards
-            ),
+            out=lambda wildcards: f"{REPLICATE}/iterative/{wildcards.criterion}".format(**wildcards),
             work=work("iterative/{criterion}"),
         message:
             "Iterative by {wildcards.criterion}: {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"

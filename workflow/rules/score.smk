@@ -30,9 +30,7 @@ rule rank:
     input:
         scores="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scores.csv",
     output:
-        rankings(
-            "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv"
-        ),
+        rankings("results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv"),
     log:
         "logs/{suite}/{dataset}/{model}/replicate{replicate}/rank.log",
     localrule: True
