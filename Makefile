@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
-# Held by a run and all its jobs, also by jobs that outlive a killed run; so Snakemake needs no lock of its own, which a kill leaves behind.
+# One run at a time. A kill frees this lock, where Snakemake's own would stay; jobs that outlive a killed run hold their work folders.
 LOCK := results/.lock
 INSTALLED := $(VENV)/.installed
 
@@ -13,7 +13,8 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(INSTALLED) ## run the default suite, some minutes on 2 cores, and build its report
-	@flock --nonblock $(LOCK) true || echo "Another run is at work here, or jobs of a killed one are ending: waiting for them."
+	@mkdir -p $(dir $(LOCK))
+	@flock --nonblock $(LOCK) true || echo "Another run is at work here: waiting for it."
 	@flock $(LOCK) snakemake --cores $(CORES) --nolock --rerun-incomplete --logger prunebench
 	@$(MAKE) --no-print-directory report
 
@@ -24,8 +25,8 @@ report: $(INSTALLED) results/demo/report.html ## build the HTML report of the de
 	@echo "Tables:  $(abspath results/demo/tables)  (CSV, LaTeX, Markdown)"
 	@echo "Figures: $(abspath results/demo/figures)  (PDF, PNG)"
 
-results/demo/report.html: results/demo/tables/headline.csv
-	snakemake --cores 1 --quiet all --report $@
+results/demo/report.html: results/demo/tables/headline.csv $(wildcard results/demo/figures/*.png)
+	@snakemake --cores 1 --quiet all --nolock --report results/demo/.report.html && mv results/demo/.report.html $@
 
 test: $(INSTALLED) ## run the default test suite
 	pytest -m "not slow"

@@ -249,9 +249,10 @@ def drop(name: str) -> Callable[[Writer], None]:
         (inputs("stage1.block1.add", [["input", 0, 0, {}], ["stage1.block1.bn2", 0, 0, {}]]), "adds what comes from input and "),
         (inputs("stage1.block1.add", [["stage1.block1.bn2", 0, 0, {}]]), "layer stage1.block1.add adds stage1.block1.bn2, "),
         (inputs("bn", [["conv", 0, 0, {}]], [["conv", 0, 0, {}]]), "layer bn is applied 2 times"),
+        (inputs("bn", [["conv", 1, 0, {}]]), "layer bn takes [['conv', 1, 0, {}]], expected the one output of a layer"),
         (inputs("conv", [["relu_3", 0, 0, {}]]), "layer conv does not follow the input layer"),
         (inputs("bn", []), "not a network as Keras 2 writes it"),
-        (inputs("bn", {"args": [], "kwargs": {}}), "not a network as Keras 2 writes it"),  # type: ignore[arg-type]
+        (inputs("bn", {"args": [], "kwargs": {}}), "layer bn takes ['args', 'kwargs']"),  # type: ignore[arg-type]
     ],
 )
 def test_other_networks_are_refused(change: Callable[[Writer], object], reason: str, tmp_path: Path) -> None:
@@ -557,7 +558,8 @@ def test_scores_of_images_are_the_published_ones(base: Any, golden_split: Any) -
     probe = Probe(base, golden["blocks"], golden_split, 10, needs=needs_of([find_criterion("consensus")]))
     assert list(probe.blocks) == golden["blocks"]
     for name in METRICS:
-        np.testing.assert_allclose(probe.scores(name), golden["scores"][name], rtol=1e-3, err_msg=name)
+        tolerance = 1e-3 if name.startswith("gaussian") else 1e-4
+        np.testing.assert_allclose(probe.scores(name), golden["scores"][name], rtol=tolerance, err_msg=name)
     ranks = sum(np.argsort(np.argsort(golden["scores"][name])) + 1 for name in METRICS)
     assert np.array_equal(np.argsort(probe.scores("consensus"), kind="stable"), np.argsort(ranks, kind="stable"))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from prunebench import __version__
@@ -24,6 +26,21 @@ def _threads(number: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a work folder: a job that outlived a killed run must end before its successor begins."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: another job is at work here; waiting for it to end", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            print(f"{folder}: this file system has no locks ({error}); see that no other job is at work here", flush=True)
+        yield
+
+
 def _dense(options: argparse.Namespace) -> None:
     from prunebench.jobs import DenseJob, read_job
 
@@ -31,7 +48,8 @@ def _dense(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import stages
 
-    stages.dense(job, options.out, options.work)
+    with _alone_in(options.work):
+        stages.dense(job, options.out, options.work)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -58,7 +76,8 @@ def _one_shot(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import stages
 
-    stages.one_shot(job, options.dense, options.rankings, options.out, options.work)
+    with _alone_in(options.work):
+        stages.one_shot(job, options.dense, options.rankings, options.out, options.work)
 
 
 def _iterative(options: argparse.Namespace) -> None:
@@ -68,7 +87,8 @@ def _iterative(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import stages
 
-    stages.iterative(job, options.dense, options.scores, options.out, options.work)
+    with _alone_in(options.work):
+        stages.iterative(job, options.dense, options.scores, options.out, options.work)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -136,6 +156,18 @@ def _schema(options: argparse.Namespace) -> None:
     print(json.dumps(schema(), indent=2))
 
 
+def _import_keras(options: argparse.Namespace) -> None:
+    from prunebench.models.files import save_network
+    from prunebench.models.keras_files import import_keras, mean_from, training_mean
+    from prunebench.surgery import stage_sizes
+
+    mean = mean_from(options.mean) if options.mean else training_mean(options.data_root)
+    network, architecture = import_keras(options.weights, options.architecture, mean, options.model)
+    save_network(options.out, network, architecture)
+    sizes = ", ".join(map(str, stage_sizes(architecture).values()))
+    print(f"{options.out}: {architecture.model} with {sizes} blocks in its stages")
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands: one for each stage, and a few for people."""
     top = argparse.ArgumentParser(
@@ -185,6 +217,18 @@ def parser() -> argparse.ArgumentParser:
     paths(tables, tables="folder of the tidy tables; the paper's go there too")
     figures = add("figures", _figures, "Make the figures from the tidy tables: PDF and PNG.", settings=False)
     paths(figures, tables="folder of the tidy tables", out="folder of the figures")
+    keras = add(
+        "import-keras", _import_keras, "Import a network of the layer-pruning papers from its Keras files.", settings=False
+    )
+    paths(keras, weights="weights (HDF5)", architecture="architecture (JSON)", out="folder of the network")
+    keras.add_argument("--model", metavar="NAME", help="the unpruned network that a pruned one was made from, such as resnet56")
+    mean = keras.add_mutually_exclusive_group(required=True)
+    mean.add_argument(
+        "--data-root", type=Path, metavar="PATH", help="where CIFAR-10 is, to subtract the mean of its training images"
+    )
+    mean.add_argument(
+        "--mean", type=Path, metavar="PATH", help="mean image in its place: .npy, (height, width, channels) in [0, 1]"
+    )
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)

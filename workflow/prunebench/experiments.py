@@ -119,10 +119,17 @@ def metering(suite: Suite) -> dict[str, Any]:
 def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
     """Settings of the job that trains or takes over a dense network."""
     experiment = pairs(suite)[dataset, model].experiment
+    source = experiment.dense.replace("{replicate}", str(replicate))
+    # Another network in the same place makes the job run again.
+    given = (
+        {}
+        if source == "train"
+        else {name: sha256_of(Path(source) / name) for name in ("architecture.json", "weights.safetensors")}
+    )
     return {
         **context(suite, dataset, model, replicate),
-        **files(experiment.dataset, experiment.model),
-        "dense": experiment.dense.replace("{replicate}", str(replicate)),
+        "files": {**files(experiment.dataset, experiment.model)["files"], **given},
+        "dense": source,
         "training": (experiment.dense_training or suite.dense_training).model_dump(),
         "energy": metering(suite),
     }

@@ -135,6 +135,8 @@ def finish(
     history = [{**row, "epoch": earlier_epochs + row["epoch"]} for row in trained.history]
     split = workshop.validation_split
     correct, _ = classify(network, split, torch.device(workshop.device), batch_size=500)
+    # The old record goes first: with it, a kill between here and the end would pass the new files off as what it describes.
+    (step.folder / "training.json").unlink(missing_ok=True)
     save_network(step.folder, network, architecture)
     content: dict[str, Any] = {
         "identity": identity,

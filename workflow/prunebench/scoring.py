@@ -1,11 +1,13 @@
 """Scoring: one sweep over the silenced blocks of a network feeds every criterion.
 
 Activations before block l do not change when block l is silenced, so each candidate costs only the network behind it. The dense
-batch and the batches of all blocks silenced so far travel through the network as one stack: one forward pass over the blocks.
+batch and the batches of all blocks silenced so far travel through the network together, in one forward pass over the blocks. They
+do so in pieces of the size that the device works through fastest (``make bench`` measures it).
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,9 @@ from prunebench.metrics.statistics import FeatureStatistics
 from prunebench.models.modules import BlockNetwork
 
 SWEEP_NEEDS = ("features", "labels", "values")
+
+PIECE_BYTES = 2**20
+"""Activations that go through a block at once on a CPU, for each thread: its cache also has to hold what the block makes of them."""
 
 
 @torch.no_grad()
@@ -38,14 +43,46 @@ def silenced_features(network: BlockNetwork, images: torch.Tensor, candidates: C
     Returns:
         (1 + len(candidates), n, d): the dense features, then the candidates in the order of the network.
     """
-    stack = network.stem(images)
+    dense, silenced = [network.stem(images)], list[torch.Tensor]()
     for name, block in network.named_blocks():
-        after = block(stack)
+        limit = _images_at_once(dense[0])
+        before, silenced = _pieces(dense, limit), _pieces(silenced, limit)
+        dense, silenced = [block(piece) for piece in before], [block(piece) for piece in silenced]
         if name in candidates:
-            after = torch.cat([after, stack[: len(images)]])
-        stack = after
-    features = network.pool(stack)
+            silenced += before
+    features = torch.cat([network.pool(piece) for piece in dense + silenced])
     return features.reshape(len(features) // len(images), len(images), -1)
+
+
+def _images_at_once(activations: torch.Tensor) -> int:
+    """How many images with activations of this size should go through a block at once."""
+    if activations.device.type != "cpu":
+        return sys.maxsize
+    return max(1, PIECE_BYTES * torch.get_num_threads() // max(1, activations[:1].nbytes))
+
+
+def _pieces(batches: list[torch.Tensor], limit: int) -> list[torch.Tensor]:
+    """The same images in the same order: too large a batch in equal parts, neighbours together where there is room."""
+    groups: list[list[torch.Tensor]] = []
+    for batch in batches:
+        for part in batch.chunk(-(-len(batch) // limit)) if len(batch) > limit else (batch,):
+            if groups and sum(map(len, groups[-1])) + len(part) <= limit:
+                groups[-1].append(part)
+            else:
+                groups.append([part])
+    return [torch.cat(group) if len(group) > 1 else group[0] for group in groups]
+
+
+@contextmanager
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for a while, then every module of it back into its own mode."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 @contextmanager
@@ -109,7 +146,13 @@ class Probe:
         self._drawn: set[str] = set()
 
     def batches(self) -> list[torch.Tensor]:
-        """Positions of the sample's images, batch by batch."""
+        """Positions of the sample's images, batch by batch.
+
+        Raises:
+            PrunebenchError: the sample has no images, so that nothing can be scored with it.
+        """
+        if not len(self.sample):
+            raise PrunebenchError("the sample for scoring has no images: set sample.images_per_class")
         return list(torch.split(torch.arange(len(self.sample)), self.batch_size))
 
     def images(self, positions: torch.Tensor) -> torch.Tensor:
@@ -124,8 +167,6 @@ class Probe:
     @cached_property
     def statistics(self) -> FeatureStatistics:
         """Statistics of the features, dense and with each candidate silenced, from one sweep over the sample."""
-        if not len(self.sample):
-            raise PrunebenchError("the sample for scoring has no images: set sample.images_per_class")
         started = time.perf_counter()
         statistics: FeatureStatistics | None = None
         for positions in self.batches():

@@ -315,7 +315,12 @@ def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> N
         removed = [block for block in dense_architecture.blocks if block not in architecture.blocks]
         unfinetuned = None
         # A network that came from outside may have lost more than whole blocks, so that the dense weights do not fit it.
-        if removed and architecture == dense_architecture.without(removed) and can_be_silenced(dense_architecture, removed):
+        if (
+            "delivered" not in folder.parts
+            and removed
+            and architecture == dense_architecture.without(removed)
+            and can_be_silenced(dense_architecture, removed)
+        ):
             unfinetuned = remove(dense_weights, dense_architecture, removed)[0].to(device)
         subject = Subject(
             network=load_network(folder).to(device),

@@ -5,12 +5,13 @@ import sys
 from dataclasses import dataclass
 
 # Rules run `python -m prunebench`: from the clone, whether the package is installed or not, in any environment.
-sys.path.insert(0, workflow.basedir)
+WORKFLOW = os.path.dirname(str(workflow.current_basedir))
+sys.path.insert(0, WORKFLOW)
 os.environ.update(
     PYTHONPATH=os.pathsep.join(
         dict.fromkeys(
             [
-                workflow.basedir,
+                WORKFLOW,
                 *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
             ]
         )

@@ -34,7 +34,8 @@ class Estimate:
 
     def left(self, elapsed: float) -> float | None:
         """Seconds that the remaining jobs will take, or None as long as nothing is known."""
-        if not self.done or elapsed <= 0:
+        # The first few say little: they are of one kind.
+        if self.done.total() < min(5, self.total.total()) or elapsed <= 0:
             return None
         spent = sum(self.seconds.values())
         mean = spent / self.done.total()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from prunebench import plugins
+from prunebench.errors import PrunebenchError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,16 @@ class Criterion:
     removes: Literal["lowest", "highest"] = "lowest"
     draws: bool = False
     source: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse a slip of the pen that would turn a ranking round."""
+        if self.removes not in ("lowest", "highest"):
+            raise PrunebenchError(f"criterion {self.name}: removes is {self.removes!r}, expected 'lowest' or 'highest'")
+        unknown = set(self.needs) - {"features", "labels", "values", "gradients"}
+        if unknown:
+            raise PrunebenchError(
+                f"criterion {self.name}: needs has {', '.join(sorted(unknown))}; there are features, labels, values, gradients"
+            )
 
 
 def find_criterion(reference: str) -> Criterion:
