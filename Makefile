@@ -7,7 +7,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 LOCK := results/.lock
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo report test test-all lint lock schema readme clean
+.PHONY: help demo report test test-all bench lint lock schema readme clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: $(INSTALLED) ## run the default test suite
 
 test-all: $(INSTALLED) ## run every test, the slow ones and those on real data too
 	pytest
+
+bench: $(INSTALLED) ## time scoring against plain forward passes on this machine
+	python tools/bench_scoring.py
 
 lint: $(INSTALLED) ## check style, types and the workflow
 	ruff check .
