@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +97,7 @@ class FeatureStatistics:
         self.needs = frozenset(needs)
         self.device = torch.device(device)
         self.count = 0
-        self._values: list[tuple[Tensor, Tensor]] = []
+        self._values: list[Tensor] = []
         # Index 0 of the first dimension is the dense network, the candidates follow.
         networks, matrix = candidates + 1, dimension * dimension
         if "features" in self.needs:
@@ -152,7 +152,7 @@ class FeatureStatistics:
             if "labels" in self.needs:
                 self._update_labels(features, labels.to(self.device))
         if "values" in self.needs:
-            self._values.append((dense.flatten().clone(), silenced.flatten(1).clone()))
+            self._values.append(torch.cat([dense[None], silenced]).flatten(1))
         self.count += n
 
     def _update_features(self, features: Tensor) -> None:
@@ -220,16 +220,19 @@ class FeatureStatistics:
         self._require_finite(metric, means, covariances)
         return ClassMoments(counts, means[0], means[1:], covariances[0], covariances[1:])
 
-    def all_values(self, metric: str) -> tuple[Tensor, Tensor]:
-        """All n d values of the dense features, (n d,), and of each candidate's, (C, n d), in no defined order.
+    def all_values(self, metric: str) -> Iterator[Tensor]:
+        """All n d values of the dense features, then of each candidate's, (n d,) each, in no defined order.
+
+        One network at a time, since the values of all of them a second time would be the largest thing in memory.
 
         Raises:
             MetricError: ``values`` was not accumulated, there are no samples or the features are not finite.
         """
         self._require("values", metric)
-        dense, silenced = (torch.cat(parts, -1) for parts in zip(*self._values, strict=True))
-        self._require_finite(metric, dense, silenced)
-        return dense, silenced
+        for network in range(self.candidates + 1):
+            values = torch.cat([part[network] for part in self._values])
+            self._require_finite(metric, values)
+            yield values
 
 
 def require_variance(metric: str, dense: Tensor, silenced: Tensor) -> None:

@@ -23,7 +23,6 @@ def wasserstein(stats: FeatureStatistics) -> Tensor:
     Raises:
         MetricError: the features hold NaN or infinite values.
     """
-    dense, silenced = stats.all_values("wasserstein")
-    ordered = dense.sort().values.double()
-    # One candidate at a time: a sorted float64 copy of all of them is the largest thing this module could hold.
-    return torch.stack([(values.sort().values.double() - ordered).abs().mean() for values in silenced]).cpu()
+    networks = stats.all_values("wasserstein")
+    ordered = next(networks).sort().values.double()
+    return torch.stack([(values.sort().values.double() - ordered).abs().mean() for values in networks]).cpu()
