@@ -11,22 +11,18 @@ import pytest
 import torch
 
 from helpers import architecture, random_network
-from prunebench.metrics import METRICS
 from prunebench.models.files import save_network
 from test_repository import load_tool
 
-SMALL = ["--images", "40", "--repeats", "1"]
+FEW = ["cka", "wasserstein", "five", "l1_norm", "loss_increase"]
+SMALL = ["--images", "40", "--repeats", "1", "--only", *FEW]
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Quick: on few of the groups it measures, and with one thread."""
-    found = load_tool("bench_scoring")
-    monkeypatch.setattr(found, "METRICS", {name: METRICS[name] for name in ("cka", "wasserstein")})
-    monkeypatch.setattr(found, "FIVE", ["cka", "wasserstein"])
-    monkeypatch.setattr(found, "LOOKING", ("l1_norm", "loss_increase"))
+def tool() -> Any:
+    """With one thread, which it sets for the whole process."""
     before = torch.get_num_threads()
-    yield found
+    yield load_tool("bench_scoring")
     torch.set_num_threads(before)
 
 
@@ -37,12 +33,13 @@ def test_the_table_and_the_file_hold_the_same_ratios(tool: Any, tmp_path: Path, 
     assert (found["candidates"], found["images"], found["threads"]) == (6, 40, 1)
     assert found["sweep_passes"] == pytest.approx(1 + (7 + 6 + 4 + 3 + 1 + 0) / 9)
     assert set(found["plain_seconds_by_batch_size"]) == {"40"}
-    assert set(found["scoring"]) == {"cka", "wasserstein", "five", "eight", "l1_norm", "loss_increase"}
+    assert set(found["scoring"]) == set(FEW)
     table = capsys.readouterr().out
     for name, cost in found["scoring"].items():
         assert cost["ratio"] == pytest.approx(cost["seconds"] / found["plain_seconds"])
-        if name not in ("five", "eight"):
+        if name != "five":
             assert re.search(rf"\| `{name}` \| {cost['seconds']:.2f} \| {cost['ratio']:.1f} \|", table)
+    assert f"All eight metrics together add {found['peak_memory_mib']:.0f} MiB" in table
     # A sweep is work; what looks at weights alone is next to none.
     assert found["scoring"]["loss_increase"]["ratio"] > 1 > found["scoring"]["l1_norm"]["ratio"]
     assert found["provenance"]["hardware"]["cpu"] in table

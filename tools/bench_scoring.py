@@ -1,12 +1,13 @@
 """What scoring costs, against one plain forward pass of the same network over the same images: ``make bench``.
 
 Prints a Markdown table. Both are timed in one process with the same threads, in turns, and each time is the fastest of the
-repeats, so that other work on the machine disturbs them as little as may be.
+repeats, so that other work on the machine disturbs them as little as may be. Memory is taken in a run of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import os
 import sys
@@ -35,6 +36,7 @@ from prunebench.surgery import Constraints, candidates
 BATCH_SIZES = (64, 128, 250, 500, 1000)
 LOOKING = ("l1_norm", "bn_scale", "taylor", "block_influence", "loss_increase")
 FIVE = [name for name in METRICS if not name.startswith("gaussian")]
+GROUPS = {name: [name] for name in METRICS} | {"five": FIVE, "eight": list(METRICS)} | {name: [name] for name in LOOKING}
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -46,6 +48,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", help="take training images of this dataset (default: images of random pixels)")
     parser.add_argument("--root", type=Path, default=Path("data"), help="where the dataset lies (default: data)")
     parser.add_argument("--batch-size", type=int, default=Sample().batch_size, help="images in a batch of the sweep")
+    only = parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="WHAT")
+    only.help = f"what to time, of {', '.join(GROUPS)} (default: all)"
     parser.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs counts (default: 3)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--out", type=Path, help="write the numbers to this JSON file too")
@@ -74,7 +78,7 @@ def images_of(chosen: argparse.Namespace, architecture: Architecture) -> Split:
             f"--dataset {dataset.name}: has images of {dataset.input_shape} and {dataset.classes} classes, "
             f"but the network takes {architecture.input_shape} and {architecture.classes}"
         )
-    train = load_splits(dataset, chosen.root, "train")
+    train = load_splits(dataset, chosen.root, "train", validation_fraction=0)
     return sample(train, max(1, chosen.images // dataset.classes), seed=0)
 
 
@@ -130,6 +134,22 @@ def fastest(tasks: dict[str, Callable[[], None]], repeats: int) -> dict[str, flo
     return seconds
 
 
+def peak_memory(task: Callable[[], None]) -> float | None:
+    """MiB that a task adds to the memory of this process at its peak; None where the system is not Linux."""
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not clear.exists():
+        return None
+
+    def now(field: str) -> float:
+        return float(status.read_text().split(f"{field}:")[1].split()[0]) / 1024
+
+    gc.collect()
+    clear.write_text("5")  # the peak is now what is in use
+    before = now("VmRSS")
+    task()
+    return now("VmHWM") - before
+
+
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """All numbers, as in the JSON file."""
     torch.set_num_threads(chosen.threads)
@@ -144,14 +164,15 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     blocks = candidates(architecture, Constraints())
     load = os.getloadavg()[0]
 
-    groups = {name: [name] for name in METRICS} | {"five": FIVE, "eight": list(METRICS)} | {name: [name] for name in LOOKING}
+    groups = {name: GROUPS[name] for name in GROUPS if name in chosen.only}
     tasks: dict[str, Callable[[], None]] = {}
     for size in sorted({min(size, len(split)) for size in BATCH_SIZES}):
         tasks[f"plain {size}"] = partial(plain_pass, network, split, size)
     for group, names in groups.items():
         tasks[group] = partial(score, network, blocks, split, names, chosen.batch_size)
     # What is imported at its first use is imported here.
-    score(network, blocks, split.subset(torch.arange(min(50, len(split)))), FIVE, chosen.batch_size)
+    score(network, blocks, split.subset(torch.arange(min(50, len(split)))), list(METRICS), chosen.batch_size)
+    memory = peak_memory(partial(score, network, blocks, split, list(METRICS), chosen.batch_size))
     seconds = fastest(tasks, chosen.repeats)
 
     passes = {name.removeprefix("plain "): value for name, value in seconds.items() if name.startswith("plain ")}
@@ -169,6 +190,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "sweep_passes": Probe(network, blocks, split, split.dataset.classes).sweep_passes,
         "plain_seconds": plain,
         "plain_seconds_by_batch_size": passes,
+        "peak_memory_mib": memory,
         "scoring": {name: {"seconds": seconds[name], "ratio": seconds[name] / plain} for name in groups},
         "provenance": origin,
     }
@@ -196,6 +218,8 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         f"By the number of blocks passed, the sweep over the silenced blocks is {found['sweep_passes']:.1f} plain passes.",
     ]
+    if found["peak_memory_mib"] is not None:
+        lines[-1] += f" All eight metrics together add {found['peak_memory_mib']:.0f} MiB to the network and the images."
     return "\n".join(lines)
 
 
