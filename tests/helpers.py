@@ -11,7 +11,7 @@ from torch import nn
 from prunebench import __version__
 from prunebench.data import Dataset, ResidentImages, Split
 from prunebench.energy_meter import Energy
-from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, ScoreJob
+from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, FiltersJob, ScoreJob
 from prunebench.models import Architecture, find_model
 from prunebench.models.files import build
 
@@ -109,6 +109,11 @@ def chain_job(schedule: str, criterion: str, *points: dict[str, Any], **changes:
         "energy": {},
     }
     return ChainJob.model_validate({**context(), **settings, **changes})
+
+
+def filters_job(**changes: Any) -> FiltersJob:
+    settings = {"criterion": "last", "flops_reduction": 30.0, "epochs": 1, "fine_tuning": TRAINING, "energy": {}}
+    return FiltersJob.model_validate({**context(), **settings, **changes})
 
 
 def evaluate_job(*evaluations: str, **changes: Any) -> EvaluateJob:

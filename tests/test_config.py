@@ -66,6 +66,14 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("schedules/one_shot", {}, ["schedules.one_shot: unknown key", "did you mean 'one-shot'?"]),
     ("schedules/one-shot/blocks_per_step", 1, ["schedules.one-shot.blocks_per_step: unknown key", "criteria, draws"]),
     ("dense_training", {3: 4}, ["dense_training: 3 is not a key", "accepted: learning_rate"]),
+    (
+        "schedules/one-shot-filters/draws",
+        3,
+        ["schedules.one-shot-filters.draws: unknown key", "criteria, flops_reduction, epochs"],
+    ),
+    # one schedule that needs another
+    ("schedules/one-shot-filters/criteria", ["cka", "taylor"], ["one-shot-filters.criteria[1]: 'taylor' is not among", "add it"]),
+    ("schedules/one-shot-filters/criteria", ["cka", "cka"], ["one-shot-filters.criteria[1]: 'cka' is there twice"]),
     # wrong types
     ("replicates", "three", ["replicates: 'three' is refused", "a whole number of at least 1"]),
     ("replicates", "3", ["replicates: '3' is refused", "YAML reads this as text, write 3"]),

@@ -566,6 +566,22 @@ def test_scores_of_images_are_the_published_ones(base: Any, golden_split: Any) -
 
 @pytest.mark.shared
 @pytest.mark.slow
+def test_scores_depend_neither_on_the_batch_size_nor_on_the_threads(base: Any, golden_split: Any) -> None:
+    names = [*METRICS, "taylor", "block_influence", "loss_increase"]
+    before, found = torch.get_num_threads(), []
+    try:
+        for batch_size, threads in ((37, 2), (250, 1)):
+            torch.set_num_threads(threads)
+            probe = Probe(base, golden_scores()["blocks"], golden_split, 10, batch_size=batch_size)
+            found.append({name: probe.scores(name) for name in names})
+    finally:
+        torch.set_num_threads(before)
+    for name in names:
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORRECT)
 def test_released_networks_have_the_published_accuracy(name: str, data_root: Path, mean: torch.Tensor) -> None:
     test = load_splits(cifar10.DATASET, data_root, "test")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from helpers import (
     DATA,
@@ -21,6 +22,8 @@ from helpers import (
     chain_job,
     dense_job,
     evaluate_job,
+    filters_job,
+    images,
     random_network,
     score_job,
     weights_bytes,
@@ -216,6 +219,33 @@ def test_one_shot(tmp_path: Path, made: Path, trainings: Trainings) -> None:
     check_network(out / "draw0" / "blocks1", ["stage3.block2"], 2)
     check_network(out / "draw0" / "blocks3", ["stage3.block2", "stage2.block2", "stage1.block2"], 6)
     assert trainings.number == 2
+
+
+def test_filters_go_after_blocks(tmp_path: Path, made: Path, trainings: Trainings) -> None:
+    chain = one_shot(made, tmp_path / "one-shot", chain_job("one-shot", "last", {"blocks": 1}, {"blocks": 2}))
+    networks = [chain / "draw0" / point for point in ("blocks1", "blocks2")]
+    before = [weights_bytes(network) for network in networks]
+    assert trainings.number == 2
+
+    def filters(**changes: Any) -> list[Path]:
+        stages.filters(filters_job(**changes), networks, tmp_path / "out", tmp_path / "work")
+        return [tmp_path / "out" / "draw0" / network.name for network in networks]
+
+    made_first = [weights_bytes(network) for network in filters()]
+    assert trainings.number == 2
+    for source, network in zip(networks, filters(), strict=True):
+        training, earlier = content(network / "training.json"), content(source / "training.json")
+        assert training["removed"] == earlier["removed"]
+        # All fine-tuning since the dense network: that of the blocks, then that of the filters.
+        assert training["epochs"] == len(training["history"]) == earlier["epochs"] + 1
+        assert training["history"][:-1] == earlier["history"]
+        assert 30 <= flops_reduction(load_architecture(network), load_architecture(source)) < 35
+        with torch.no_grad():
+            assert load_network(network)(images(2)).shape == (2, 10)
+    assert trainings.number == 0  # the second time everything was there
+    assert [weights_bytes(network) for network in filters(flops_reduction=50.0)] != made_first
+    assert trainings.number == 2
+    assert [weights_bytes(network) for network in networks] == before
 
 
 def test_iterative(tmp_path: Path, made: Path, trainings: Trainings) -> None:

@@ -171,7 +171,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     for group, names in groups.items():
         tasks[group] = partial(score, network, blocks, split, names, chosen.batch_size)
     # What is imported at its first use is imported here.
-    score(network, blocks, split.subset(torch.arange(min(50, len(split)))), list(METRICS), chosen.batch_size)
+    score(network, blocks, split.subset(torch.arange(min(50, len(split)))), FIVE, chosen.batch_size)
     memory = peak_memory(partial(score, network, blocks, split, list(METRICS), chosen.batch_size))
     seconds = fastest(tasks, chosen.repeats)
 

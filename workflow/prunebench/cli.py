@@ -80,6 +80,17 @@ def _one_shot(options: argparse.Namespace) -> None:
         stages.one_shot(job, options.dense, options.rankings, options.out, options.work)
 
 
+def _filters(options: argparse.Namespace) -> None:
+    from prunebench.jobs import FiltersJob, read_job
+
+    job = read_job(FiltersJob, options.settings)
+    _threads(job.threads)
+    from prunebench import stages
+
+    with _alone_in(options.work):
+        stages.filters(job, options.networks, options.out, options.work)
+
+
 def _iterative(options: argparse.Namespace) -> None:
     from prunebench.jobs import ChainJob, read_job
 
@@ -204,6 +215,9 @@ def parser() -> argparse.ArgumentParser:
         out="folder of the chain",
         work="checkpoints",
     )
+    filters = add("filters", _filters, "Prune filters of a criterion's one-shot networks, then fine-tune again.")
+    filters.add_argument("--networks", type=Path, nargs="+", required=True, metavar="FOLDER", help="draw<d>/<point> of the chain")
+    paths(filters, out="folder of the chain", work="folder for checkpoints")
     evaluate = add("evaluate", _evaluate, "Evaluate networks on the test split: one JSON for each network and evaluation.")
     paths(evaluate, replicate="folder of the replicate; the dense network is in dense/")
     measure = add("measure", _measure, "Measure latency and energy once for each distinct architecture.")

@@ -151,6 +151,17 @@ class Iterative(OneShot):
     """Blocks removed between two fine-tunings."""
 
 
+class Filters(Section):
+    """Layer pruning followed by filter pruning: networks of `one-shot` lose the filters of least l1 norm too."""
+
+    criteria: list[Reference] = Field(default_factory=list)
+    """Which of the criteria of `one-shot`; with all of their draws."""
+    flops_reduction: Percent = 20.0
+    """What is to go by filters, in percent of what the network still has without its blocks."""
+    epochs: int = Field(1, ge=0)
+    """Passes over the training split after that; a further fine-tuning, with the settings of `fine_tuning`."""
+
+
 class Schedules(Section):
     """How removal and fine-tuning take turns, and which criteria are followed in each way."""
 
@@ -158,6 +169,8 @@ class Schedules(Section):
     """All blocks at once."""
     iterative: Iterative = Field(default_factory=Iterative)
     """A few blocks at a time."""
+    one_shot_filters: Filters = Field(default_factory=Filters, alias="one-shot-filters")
+    """All blocks at once, then filters."""
 
 
 class External(Section):

@@ -20,7 +20,9 @@ from prunebench.evaluation import find_evaluation
 from prunebench.models import Architecture, Model, find_model
 from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
 
-SCHEDULES = ("one-shot", "iterative")
+SCHEDULES = ("one-shot", "iterative", "one-shot-filters")
+# Those whose criteria decide which block goes; the others take over what these made.
+SCORING_SCHEDULES = ("one-shot", "iterative")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def pairs(suite: Suite) -> dict[tuple[str, str], Pair]:
 
 def criteria(suite: Suite, schedule: str) -> dict[str, tuple[str, Criterion]]:
     """Criteria followed on a schedule: name to (reference in the config, criterion)."""
-    section = suite.schedules.one_shot if schedule == "one-shot" else suite.schedules.iterative
+    section = getattr(suite.schedules, schedule.replace("-", "_"))
     return {(criterion := find_criterion(reference)).name: (reference, criterion) for reference in section.criteria}
 
 
@@ -57,7 +59,7 @@ def draws(suite: Suite, schedule: str, criterion: str) -> int:
     """How often a criterion is repeated within a replicate."""
     if schedule not in SCHEDULES or criterion not in criteria(suite, schedule):
         return 1
-    section = suite.schedules.one_shot if schedule == "one-shot" else suite.schedules.iterative
+    section = suite.schedules.iterative if schedule == "iterative" else suite.schedules.one_shot
     return section.draws if criteria(suite, schedule)[criterion][1].draws else 1
 
 
@@ -139,7 +141,7 @@ def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
     """Settings of the job that scores a dense network with every criterion of the suite."""
     experiment = pairs(suite)[dataset, model].experiment
     repeats: dict[str, int] = {}
-    for schedule in SCHEDULES:
+    for schedule in SCORING_SCHEDULES:
         for name, (reference, _) in criteria(suite, schedule).items():
             repeats[reference] = max(repeats.get(reference, 0), draws(suite, schedule, name))
     return {
@@ -175,6 +177,21 @@ def chain_job(suite: Suite, dataset: str, model: str, replicate: int | str, sche
         "operating_points": [point.model_dump() for point in points(suite, pair)],
         "constraints": suite.constraints.model_dump(),
         "fine_tuning": (pair.experiment.fine_tuning or suite.fine_tuning).model_dump(),
+        "energy": metering(suite),
+    }
+
+
+def filters_job(suite: Suite, dataset: str, model: str, replicate: int | str, criterion: str) -> dict[str, Any]:
+    """Settings of the job that prunes filters of a criterion's one-shot networks."""
+    experiment = pairs(suite)[dataset, model].experiment
+    section = suite.schedules.one_shot_filters
+    return {
+        **context(suite, dataset, model, replicate),
+        **files(experiment.dataset, experiment.model),
+        "criterion": criterion,
+        "flops_reduction": section.flops_reduction,
+        "epochs": section.epochs,
+        "fine_tuning": (experiment.fine_tuning or suite.fine_tuning).model_dump(),
         "energy": metering(suite),
     }
 
@@ -221,6 +238,14 @@ def mistakes(suite: Suite) -> list[str]:
             found.append(f"evaluations[{index}]: '{reference}' is a second evaluation named '{evaluation.name}'; name each once")
         if evaluation:
             measures.add(evaluation.name)
+    for index, reference in enumerate(suite.schedules.one_shot_filters.criteria):
+        if reference not in suite.schedules.one_shot.criteria:
+            found.append(
+                f"schedules.one-shot-filters.criteria[{index}]: '{reference}' is not among schedules.one-shot.criteria, "
+                "whose networks are taken; add it there"
+            )
+        if reference in suite.schedules.one_shot_filters.criteria[:index]:
+            found.append(f"schedules.one-shot-filters.criteria[{index}]: '{reference}' is there twice; name each once")
     external: set[str] = set()
     for kind, names in (("rankings", suite.external.rankings), ("networks", suite.external.networks)):
         for index, name in enumerate(names):
@@ -248,6 +273,10 @@ def mistakes(suite: Suite) -> list[str]:
         if (dataset.name, model.name) in known:
             found.append(f"{key}: '{dataset.name}' with '{model.name}' is there twice")
         known.add((dataset.name, model.name))
+        if suite.schedules.one_shot_filters.criteria and not model.narrows:
+            found.append(
+                f"{key}.model: the blocks of '{experiment.model}' cannot be made narrower; leave out schedules.one-shot-filters"
+            )
         if experiment.dense != "train":
             missing = _missing(experiment.dense, suite.replicates)
             if missing:

@@ -88,6 +88,16 @@ class ChainJob(Job):
     sample: Sample = Field(default_factory=Sample)
 
 
+class FiltersJob(Job):
+    """Prune filters of the one-shot networks of a criterion."""
+
+    criterion: str
+    flops_reduction: float
+    epochs: int
+    fine_tuning: FineTuning
+    energy: EnergySection
+
+
 class Options(Section):
     """Options of the evaluations that have some."""
 

@@ -21,6 +21,7 @@ from prunebench.data import Dataset, Split
 from prunebench.energy_meter import Energy, EnergyMeter
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation.accuracy import classify
+from prunebench.filters import narrow
 from prunebench.models import Architecture
 from prunebench.models.files import load_architecture, load_network, load_weights, save_network
 from prunebench.provenance import provenance
@@ -84,6 +85,30 @@ def remove_and_tune(workshop: Workshop, before: Step, blocks: Sequence[str], fol
         print(f"{name}: done before", flush=True)
         return step
     network, architecture = remove(load_weights(before.folder), before.architecture, blocks)
+    finish(workshop, step, network, architecture, name, epochs, identity, before)
+    return step
+
+
+def narrow_and_tune(workshop: Workshop, before: Step, flops_reduction: float, epochs: int, folder: Path, name: str) -> Step:
+    """Prune filters of a step's network and fine-tune it; reuse the step if it is finished already.
+
+    Args:
+        workshop: What all steps of the job share.
+        before: The network to start from.
+        flops_reduction: What is to go of its multiply-accumulates, in percent.
+        epochs: Of fine-tuning.
+        folder: Work folder of the new step.
+        name: For messages.
+    """
+    step = Step(folder, before.removed)
+    identity = fingerprint(
+        [workshop.context, workshop.seed, len(workshop.training_split), flops_reduction, epochs]
+        + [sha256_of(before.folder / file) for file in ("architecture.json", "weights.safetensors")]
+    )
+    if is_finished(step, identity):
+        print(f"{name}: done before", flush=True)
+        return step
+    network, architecture = narrow(load_network(before.folder), before.architecture, flops_reduction)
     finish(workshop, step, network, architecture, name, epochs, identity, before)
     return step
 

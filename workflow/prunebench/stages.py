@@ -18,7 +18,7 @@ from prunebench.data import Dataset, Split, SplitName, find_dataset, load_splits
 from prunebench.energy_meter import EnergyMeter
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, find_evaluation
-from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, Job, ScoreJob
+from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, FiltersJob, Job, ScoreJob
 from prunebench.models import find_model
 from prunebench.models.files import build, load_architecture, load_network, load_weights
 from prunebench.models.modules import BlockNetwork
@@ -30,6 +30,7 @@ from prunebench.pruning import (
     device_of,
     finish,
     is_finished,
+    narrow_and_tune,
     publish,
     read_ranking,
     remove_and_tune,
@@ -55,10 +56,10 @@ def load(job: Job, split: SplitName) -> Split:
     )
 
 
-def workshop(job: DenseJob | ChainJob, meter: EnergyMeter) -> Workshop:
+def workshop(job: DenseJob | ChainJob | FiltersJob, meter: EnergyMeter) -> Workshop:
     """What all trainings of a job share. The test split is not among it."""
     settings: Training
-    if isinstance(job, ChainJob):
+    if isinstance(job, ChainJob | FiltersJob):
         purpose, settings, epochs_per_block = "fine-tuning", job.fine_tuning, job.fine_tuning.epochs_per_block
         # What says which blocks go is left out: another operating point, say, leaves the steps that are finished as they are.
         relevant = {"version", "dataset", "model", "threads", "device", "data", "fine_tuning", "energy"}
@@ -85,7 +86,7 @@ def plugin_digests(*references: str) -> list[str]:
     return [sha256_of(Path(reference)) for reference in references if reference.endswith(".py")]
 
 
-def meter(job: DenseJob | ChainJob) -> EnergyMeter:
+def meter(job: DenseJob | ChainJob | FiltersJob) -> EnergyMeter:
     """The energy meter that a job's config asks for."""
     energy = job.energy
     return EnergyMeter(
@@ -223,6 +224,18 @@ def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: P
                 publish(step, out / f"draw{draw}" / point.name)
                 longest = max(longest, count)
             write_removals(out / f"draw{draw}" / "removals.csv", [(block, scores[block]) for block in order[:longest]])
+
+
+def filters(job: FiltersJob, networks: Sequence[Path], out: Path, work: Path) -> None:
+    """Prune filters of finished one-shot networks, ``.../draw<d>/<point>`` each, and fine-tune them again."""
+    with meter(job) as counted:
+        shop = workshop(job, counted)
+        for folder in networks:
+            place = Path(folder.parent.name, folder.name)
+            removed = read_json(folder / "training.json", ["removed"])["removed"]
+            name = f"one-shot-filters {job.criterion} {place}"
+            step = narrow_and_tune(shop, Step(folder, tuple(removed)), job.flops_reduction, job.epochs, work / place, name)
+            publish(step, out / place)
 
 
 def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: Path) -> None:

@@ -43,7 +43,7 @@ wildcard_constraints:
     dataset="[A-Za-z0-9_-]+",
     model="[A-Za-z0-9_-]+",
     replicate=r"\d+",
-    schedule="one-shot|iterative|delivered",
+    schedule="one-shot|iterative|one-shot-filters|delivered",
     criterion="[A-Za-z0-9_-]+",
     draw=r"\d+",
     point="[A-Za-z0-9_-]+",
@@ -182,7 +182,8 @@ def all_results():
             **place,
         )
         files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
-        files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(chained), **place)
+        decided = [chain for chain in chained if chain.startswith(("one-shot/", "iterative/"))]
+        files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(decided), **place)
         files += expand(f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place)
         ranked = sorted(chain for chain in chained if chain.startswith("one-shot/"))
         files += expand(f"{REPLICATE}/{{chain}}/ranking.csv", chain=ranked, **place)

@@ -93,3 +93,43 @@ for group in chain_groups("iterative"):
         shell:
             "python -m prunebench iterative --settings {params.settings:q} --dense {params.dense}"
             " --scores {input.scores} --out {params.out} --work {params.work} >{log} 2>&1"
+
+
+for group in chain_groups("one-shot-filters"):
+
+    rule:
+        name:
+            group.name
+        input:
+            group.networks(
+                "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/{point}/{file}"
+            ),
+        output:
+            group.networks(
+                "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot-filters/{criterion}/draw{draw}/{point}/{file}"
+            ),
+        log:
+            "logs/{suite}/{dataset}/{model}/replicate{replicate}/one-shot-filters/{criterion}.log",
+        benchmark:
+            "logs/{suite}/{dataset}/{model}/replicate{replicate}/one-shot-filters/{criterion}.benchmark.tsv"
+        wildcard_constraints:
+            dataset=group.dataset,
+            model=group.model,
+            criterion=group.criteria,
+        conda:
+            "../../envs/prunebench.yaml"
+        threads: SUITE.threads
+        resources:
+            gpu=GPUS,
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 240 * attempt,
+        params:
+            settings=lambda wildcards: settings("filters", wildcards, wildcards.criterion),
+            networks=lambda wildcards, input: list(dict.fromkeys(map(os.path.dirname, input))),
+            out=lambda wildcards: f"{REPLICATE}/one-shot-filters/{wildcards.criterion}".format(**wildcards),
+            work=work("one-shot-filters/{criterion}"),
+        message:
+            "Filters after one-shot by {wildcards.criterion}: {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+        shell:
+            "python -m prunebench filters --settings {params.settings:q} --networks {params.networks}"
+            " --out {params.out} --work {params.work} >{log} 2>&1"

@@ -111,6 +111,8 @@ class Model:
         build: Makes the untrained module of an architecture: float images in [0, 1] in, logits out. Torch is imported in it.
         macs: Multiply-accumulates of convolutions, dense layers and attention products for one image.
         source: Paper and section.
+        narrows: Whether ``build`` knows the option ``hidden_channels`` (a block's name to the number of filters of its ``conv1``),
+            so that filters can be pruned.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Model:
     build: Callable[[Architecture], nn.Module]
     macs: Callable[[Architecture], int]
     source: str = ""
+    narrows: bool = False
 
     def dense(self, reference: str, input_shape: tuple[int, int, int], classes: int, **options: Any) -> Architecture:
         """The architecture of the unpruned network; ``reference`` is what the config calls the model: its name, or a path."""

@@ -51,5 +51,6 @@ def macs(architecture: Architecture) -> int:
 
 
 MODELS = [
-    Model(f"resnet{depth}", partial(blocks, depth), build, macs, "He et al. 2016, section 4.2") for depth in (20, 32, 44, 56, 110)
+    Model(f"resnet{depth}", partial(blocks, depth), build, macs, "He et al. 2016, section 4.2", narrows=True)
+    for depth in (20, 32, 44, 56, 110)
 ]

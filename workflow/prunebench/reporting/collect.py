@@ -312,7 +312,8 @@ class _Reader:
                 self.scores.append((*chain, step, row["criterion"], draw, row["removes"], row["block"], score))
         if (folder / "scoring.json").exists() and network.is_dense:
             self._read_scoring(network, folder / "scoring.json")
-        if network.is_dense or (network.schedule == DELIVERED and not (folder / "removals.csv").exists()):
+        decides = network.schedule in ("one-shot", "iterative")
+        if network.is_dense or not (decides or (folder / "removals.csv").exists()):
             return
         for line, row in _csv_rows(folder / "removals.csv", ("step", "block", "score")):
             step, score = _whole(line, row, "step"), _float(line, row, "score")

@@ -21,7 +21,7 @@ _LEADING = (
     "gaussian_stochastic_2",
     "wasserstein",
 )
-_SCHEDULES = ("one-shot", "iterative", "delivered")
+_SCHEDULES = ("one-shot", "iterative", "one-shot-filters", "delivered")
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
