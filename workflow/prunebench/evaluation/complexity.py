@@ -71,6 +71,11 @@ def _same_convolution(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[
 
 
 def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of a network: those of all its modules in ``macs_by_module``, which see."""
+    return macs_by_module(network, input_shape)[""]
+
+
+def macs_by_module(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, int]:
     """Multiply-accumulates of convolutions, dense layers and attention products in one forward pass of one image.
 
     Biases, normalisation, pooling and element-wise functions are not counted. The network itself is left as it is.
@@ -78,6 +83,9 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     Args:
         network: Takes images of shape (1, *input_shape).
         input_shape: (channels, height, width).
+
+    Returns:
+        Name of each module to what is done in it and below it; the empty name is that of the network.
 
     Raises:
         PrunebenchError: the network runs an operator that may hold products and that cannot be counted; the message names it.
@@ -103,14 +111,14 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     )
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad(), _traceable(), _quiet():
-        total = float(analysis.total())
+        counted = analysis.by_module()
         unknown = sorted(set(analysis.unsupported_ops()) - HARMLESS)
     if unknown:
         raise PrunebenchError(
             f"complexity: cannot count {', '.join(unknown)} in {type(network).__name__}; if the operator holds no products, add it to "
             "HARMLESS in prunebench/evaluation/complexity.py, else give it a counter there"
         )
-    return round(total)
+    return {name: round(float(macs)) for name, macs in counted.items()}
 
 
 @contextlib.contextmanager
