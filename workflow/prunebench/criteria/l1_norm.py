@@ -27,7 +27,9 @@ def _score(probe: Probe) -> Sequence[float]:
     for name in probe.blocks:
         kernels = [kernel.detach().double() for kernel in matrices(blocks[name])]
         if not kernels:
-            raise PrunebenchError(f"criterion l1_norm: block {name} has no Conv2d or Linear; leave the criterion out for this model")
+            raise PrunebenchError(
+                f"criterion l1_norm: block {name} has no Conv2d or Linear; leave the criterion out for this model"
+            )
         scores.append(sum(kernel.abs().mean().item() * math.sqrt(kernel[0].numel()) for kernel in kernels) / len(kernels))
     return scores
 

@@ -32,7 +32,7 @@ pad pixel_shuffle pixel_unshuffle pow prelu rand rand_like randn reciprocal refl
 repeat repeat_interleave replication_pad2d reshape_as rms_norm rrelu rsqrt rsub scalar_tensor scatter selu selu_ sigmoid
 sigmoid_ sign silu silu_ sin softmax softplus sqrt square squeeze_ std sub sub_ sum swapaxes tanh tanh_ tensor tensor_split
 threshold threshold_ tile topk tril triu true_divide unflatten unfold upsample_bicubic2d upsample_bilinear2d
-upsample_nearest1d upsample_nearest2d upsample_trilinear3d var var_mean view_as where zero_
+upsample_nearest1d upsample_nearest2d upsample_trilinear3d var var_mean view_as where zero_ linalg_vector_norm numel
 """
 HARMLESS = frozenset(f"aten::{name}" for name in _HARMLESS_NAMES.split())
 

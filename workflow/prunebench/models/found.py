@@ -23,9 +23,7 @@ Shape = tuple[int, int, int]
 Make = Callable[[Shape, int], "nn.Module"]
 
 
-def found_model(
-    name: str, make: Make, source: str = "", *, input_shape: Shape = (3, 224, 224), classes: int = 1000
-) -> Model:
+def found_model(name: str, make: Make, source: str = "", *, input_shape: Shape = (3, 224, 224), classes: int = 1000) -> Model:
     """A model around any network of torch modules.
 
     Args:

@@ -28,7 +28,8 @@ def convolutional(name: str, input_shape: Shape, classes: int) -> nn.Module:
 def resnet_v1(name: str, input_shape: Shape, classes: int) -> nn.Module:
     """A ResNet of bottlenecks with the stride where the paper has it."""
     network = convolutional(name, input_shape, classes)
-    for block in (network.layer2[0], network.layer3[0], network.layer4[0]):  # type: ignore[index]
+    for stage in ("layer2", "layer3", "layer4"):
+        block: Any = network.get_submodule(f"{stage}.0")
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
     return network
 
@@ -56,7 +57,9 @@ RESIDUAL = "He et al. 2016, arXiv 1512.03385"
 MODELS = [
     *(found_model(name, partial(convolutional, name), RESIDUAL, input_shape=SMALL) for name in ("resnet18", "resnet34")),
     *(
-        found_model(name, partial(convolutional, name), f"{RESIDUAL}, with the stride in the 3x3 convolution (v1.5)", input_shape=SMALL)
+        found_model(
+            name, partial(convolutional, name), f"{RESIDUAL}, with the stride in the 3x3 convolution (v1.5)", input_shape=SMALL
+        )
         for name in ("resnet50", "resnet101", "resnet152")
     ),
     found_model("resnet50_v1", partial(resnet_v1, "resnet50"), RESIDUAL, input_shape=SMALL),

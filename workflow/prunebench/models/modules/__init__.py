@@ -34,9 +34,9 @@ class Glue(nn.Module):
     """What stands between two blocks and is none: activations go through it, but it is not counted, silenced or removed."""
 
 
-def matrices(module: nn.Module) -> list[nn.Parameter]:
+def matrices(module: nn.Module) -> list[torch.Tensor]:
     """Kernels of convolutions and matrices of dense layers in a module, those of attention too: (outputs, inputs, ...) each."""
-    found: list[nn.Parameter] = []
+    found: list[torch.Tensor] = []
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             found.append(part.weight)

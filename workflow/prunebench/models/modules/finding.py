@@ -11,7 +11,7 @@ Networks are looked at as skeletons: on the meta device, where tensors have shap
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
@@ -64,9 +64,11 @@ def make_skeleton(name: str, make: Callable[[], nn.Module]) -> nn.Module:
         try:
             with torch.device("meta"):
                 network = make()
-        except Exception:  # what a library does there that needs values; the same without the device says what is wrong
+        except Exception:  # a library may need values there; the same without the device says what else is wrong
             try:
                 network = make()
+            except PrunebenchError:
+                raise
             except Exception as error:
                 raise PrunebenchError(f"model {name}: cannot be made: {_line(error)}") from error
     if not isinstance(network, nn.Module):
@@ -89,8 +91,8 @@ def find_blocks(name: str, skeleton: nn.Module, input_shape: Shape) -> Found:
     once = {path: made[0] for path, made in calls.items() if len(made) == 1 and made[0]}
     removable: list[str] = []
     for path, call in once.items():  # a module comes after those in it
-        inner = any(other.startswith(f"{path}.") for other in removable)
-        if call and not inner and _may_be_block(modules[path]) and _is_identity(name, path, zeros, call):
+        holds = any(other.startswith(f"{path}.") for other in removable)
+        if call and not holds and _may_be_block(modules[path]) and _is_identity(name, path, zeros, call):
             removable.append(path)
     if not removable:
         _refuse(name, "it has no residual block: no module in it is the identity when its parameters are zero")
@@ -110,7 +112,8 @@ def find_blocks(name: str, skeleton: nn.Module, input_shape: Shape) -> Found:
         call = once[path]
         assert call is not None
         position += 1
-        if path not in removable or call.before != after:
+        # Sorted, since moving the channels to the other end begins no stage.
+        if path not in removable or sorted(call.before) != sorted(after):
             stage, position = stage + 1, 0
         after = call.after
         blocks.append(Block(f"stage{stage}.block{position}", stage, position, path in removable, _kind(modules[path])))
@@ -124,10 +127,11 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
         PrunebenchError: it cannot be traced, or more than one tensor goes from one piece to the next.
     """
     nodes = _trace(name, skeleton, (*found.paths, found.classifier))
-    places = {node.target: number for number, node in enumerate(nodes) if node.op == "call_module"}
-    if any(sum(node.target == path for node in nodes) != 1 for path in (*found.paths, found.classifier)):
-        _refuse(name, "a block or the last dense layer is not called exactly once")
-    cuts = [places[path] for path in (*found.paths, found.classifier)]
+    numbers = {node.target: number for number, node in enumerate(nodes) if node.op == "call_module"}
+    hidden = [path for path in (*found.paths, found.classifier) if path not in numbers]
+    if hidden:
+        _refuse(name, f"{hidden[0]} is not called where its forward pass is traced")
+    cuts = [numbers[path] for path in (*found.paths, found.classifier)]
     if cuts != sorted(cuts):
         _refuse(name, f"{found.classifier}, its last dense layer, is not behind its blocks")
 
@@ -138,11 +142,19 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
     def constant(node: fx.Node, where: str) -> Any:
         """What may be used beyond the piece it is made in: numbers that depend on nothing but the size of the images."""
         two, three = values(2)[node.name], values(3)[node.name]
-        if (two, three) == (2, 3):
-            return BatchSize()
-        if isinstance(two, bool | int | float | str | None) and two == three:
-            return two
-        _refuse(name, f"{where} needs {node.name} beside the activations that come from the block before it")
+        if isinstance(two, bool | int | float | str | None):
+            if two == three:
+                return two
+            if (two, three) == (2, 3):
+                return BatchSize()
+        _refuse(name, f"{where} needs {node.name} beside the activations that go from block to block")
+
+    def constants(values: Any, path: str) -> Any:
+        """The same for what a block is called with behind the activations."""
+        filled: Any = map_aggregate(values, lambda each: constant(each, path) if isinstance(each, fx.Node) else each)
+        if any(isinstance(each, BatchSize) for each in (filled.values() if isinstance(filled, dict) else filled)):
+            _refuse(name, f"{path} is called with the number of images")
+        return filled
 
     def segment(first: int, last: int, inputs: fx.Node, output: fx.Node, where: str) -> Segment:
         """The nodes from first up to last, with ``inputs`` as all they know of what was before."""
@@ -161,28 +173,22 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
             _refuse(name, f"{where} gives something that is made before it: the blocks are not one behind the other")
         return Segment(inputs.name, (*borrowed.values(), *operations), output.name)
 
-    result, classifier = nodes[-1].args[0], nodes[cuts[-1]]
-    starts = [_first_input(name, nodes[cut]) for cut in cuts]
+    result = nodes[-1].args[0]
     if not isinstance(result, fx.Node) or tuple(getattr(values(2)[result.name], "shape", ())) != (2, classes):
         _refuse(name, f"it does not return logits of shape (n, {classes})")
+    starts = [_first_input(name, nodes[cut]) for cut in cuts]  # what goes into each block, and into the last dense layer
     if values(2)[starts[-1].name].dim() != 2:
         _refuse(name, f"the inputs of {found.classifier}, its last dense layer, are not of shape (n, d)")
-    ends = cuts[1:]
-    between: dict[str, Place] = {}
-    for number, (block, path) in enumerate(zip(found.blocks, found.paths, strict=True)):
-        node = nodes[cuts[number]]
-        here = f"what follows {path}"
-        behind = segment(cuts[number] + 1, ends[number], node, starts[number + 1], here)
-        # Nothing but the block's constants may stand there: then the next block takes what this one gives.
-        nothing = starts[number + 1] is node or block is found.blocks[-1]
-        arguments, options = (map_aggregate(each, _each(constant, path)) for each in (node.args[1:], dict(node.kwargs)))
-        if any(isinstance(each, BatchSize) for each in (*arguments, *options.values())):  # type: ignore[misc,union-attr]
-            _refuse(name, f"{path} is called with the number of images")
-        between[block.name] = Place(path, tuple(arguments), dict(options), None if nothing else behind)  # type: ignore[arg-type,call-overload]
-    image = next(node for node in nodes if node.op == "placeholder")
+    places: dict[str, Place] = {}
+    for block, path, cut, following, start in zip(found.blocks, found.paths, cuts, cuts[1:], starts[1:], strict=False):
+        node = nodes[cut]
+        arguments, options = constants(node.args[1:], path), constants(node.kwargs, path)
+        behind = segment(cut + 1, following, node, start, f"what follows {path}")
+        nothing = start is node or block is found.blocks[-1]  # what follows the last block is the pooling
+        places[block.name] = Place(path, tuple(arguments), dict(options), None if nothing else behind)
     return Program(
-        stem=segment(1, cuts[0], image, starts[0], "the first block"),
-        places=between,
+        stem=segment(1, cuts[0], nodes[0], starts[0], "the first block"),
+        places=places,
         pool=behind,
         classify=segment(cuts[-1], len(nodes) - 1, starts[-1], result, f"what follows {found.classifier}"),
     )
@@ -200,9 +206,7 @@ def block_macs(name: str, skeleton: nn.Module, input_shape: Shape, found: Found)
         raise
     except Exception as error:
         raise PrunebenchError(f"model {name}: cannot take images of shape {input_shape}: {_line(error)}") from error
-    return {"": counted[""]} | {
-        block.name: counted[path] for block, path in zip(found.blocks, found.paths, strict=True)
-    }
+    return {"": counted[""]} | {block.name: counted[path] for block, path in zip(found.blocks, found.paths, strict=True)}
 
 
 def _zeros(skeleton: nn.Module) -> nn.Module:
@@ -230,9 +234,7 @@ def _record(name: str, skeleton: nn.Module, input_shape: Shape) -> dict[str, lis
 
         return record
 
-    hooks = [
-        module.register_forward_hook(hook(path), with_kwargs=True) for path, module in skeleton.named_modules() if path
-    ]
+    hooks = [module.register_forward_hook(hook(path), with_kwargs=True) for path, module in skeleton.named_modules() if path]
     try:
         with torch.no_grad():
             skeleton(torch.empty(1, *input_shape, device="meta"))
@@ -347,10 +349,6 @@ def _operation(node: fx.Node, known: Callable[[fx.Node], Any]) -> Operation:
     arguments: Any = map_aggregate(node.args, lambda each: known(each) if isinstance(each, fx.Node) else each)
     options: Any = map_aggregate(dict(node.kwargs), lambda each: known(each) if isinstance(each, fx.Node) else each)
     return Operation(node.name, node.op, node.target, tuple(arguments), dict(options))
-
-
-def _each(constant: Callable[[fx.Node, str], Any], where: str) -> Callable[[Any], Any]:
-    return lambda each: constant(each, where) if isinstance(each, fx.Node) else each
 
 
 def _first_input(name: str, node: fx.Node) -> fx.Node:
