@@ -108,7 +108,7 @@ def test_a_wrapped_network_is_the_original(name: str) -> None:
 def test_silencing_is_zero_parameters_and_is_removing(name: str) -> None:
     network, architecture = torchvision_network(name), dense(find_model(name))
     removable = [block.name for block in find_model(name).blocks() if block.keeps_shape]
-    for block in [removable[0], *random.Random(0).sample(removable, 2), removable[-1]]:
+    for block in (removable[0], removable[-1]):
         silenced = silenced_features(network, images(2, SHAPE), [block])[1]
         smaller, _ = remove(network.state_dict(), architecture, [block])
         zero = copy.deepcopy(network)
@@ -120,13 +120,16 @@ def test_silencing_is_zero_parameters_and_is_removing(name: str) -> None:
             assert not torch.allclose(network(images(2, SHAPE)), smaller(images(2, SHAPE)))
 
 
-@pytest.mark.parametrize("name", ["resnet34", "resnet50", "resnet50_v1", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"])
-@pytest.mark.parametrize("input_shape", [SHAPE, (3, 75, 40)])
+@pytest.mark.parametrize(
+    ("name", "input_shape"),
+    [("resnet18", (3, 33, 57)), ("resnet50", SHAPE), ("resnet50_v1", (3, 75, 40)), ("mobilenet_v2", (3, 75, 40))]
+    + [("efficientnet_b0", SHAPE), ("convnext_tiny", SHAPE)],
+)
 def test_macs_are_those_counted_in_the_smaller_network(name: str, input_shape: tuple[int, int, int]) -> None:
     model = find_model(name)
     whole = dense(model, input_shape)
     removable = [block.name for block in model.blocks() if block.keeps_shape]
-    for removed in ([], random.Random(name).sample(removable, len(removable) // 2), removable):
+    for removed in (random.Random(name).sample(removable, len(removable) // 2), removable):
         smaller = whole.without(removed)
         assert model.macs(smaller) == count_macs(build(smaller), input_shape)
 
