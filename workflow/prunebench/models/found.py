@@ -38,10 +38,17 @@ def found_model(name: str, make: Make, source: str = "", *, input_shape: Shape =
         PrunebenchError: from the model's functions: no blocks are found, or the network cannot be taken apart between them.
     """
 
+    def network(input_shape: Shape, classes: int) -> nn.Module:
+        # A library may import torchvision, which has to be imported in this way first where it does not fit the torch.
+        from prunebench.torchvision_import import import_torchvision
+
+        import_torchvision()
+        return make(input_shape, classes)
+
     def skeleton(input_shape: Shape, classes: int) -> nn.Module:
         from prunebench.models.modules.finding import make_skeleton
 
-        return make_skeleton(name, lambda: make(input_shape, classes))
+        return make_skeleton(name, lambda: network(input_shape, classes))
 
     @cache
     def found() -> Found:
@@ -71,8 +78,8 @@ def found_model(name: str, make: Make, source: str = "", *, input_shape: Shape =
 
         _no_options(name, architecture)
         parts = program(architecture.input_shape, architecture.classes)
-        network = make(architecture.input_shape, architecture.classes)
-        return FoundNetwork(network, parts, architecture.blocks, architecture.input_shape[0])
+        whole = network(architecture.input_shape, architecture.classes)
+        return FoundNetwork(whole, parts, architecture.blocks, architecture.input_shape[0])
 
     def macs(architecture: Architecture) -> int:
         _no_options(name, architecture)

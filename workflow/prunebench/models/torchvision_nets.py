@@ -42,9 +42,6 @@ def transformer(name: str, input_shape: Shape, classes: int) -> nn.Module:
 
 
 def _make(name: str, input_shape: Shape, **options: Any) -> nn.Module:
-    from prunebench.torchvision_import import import_torchvision
-
-    import_torchvision()
     from torchvision import models
 
     if input_shape[0] != 3:
@@ -60,7 +57,7 @@ MODELS = [
         found_model(
             name, partial(convolutional, name), f"{RESIDUAL}, with the stride in the 3x3 convolution (v1.5)", input_shape=SMALL
         )
-        for name in ("resnet50", "resnet101", "resnet152")
+        for name in ("resnet50", "resnet101")
     ),
     found_model("resnet50_v1", partial(resnet_v1, "resnet50"), RESIDUAL, input_shape=SMALL),
     found_model(
