@@ -321,7 +321,7 @@ def test_constants_that_a_block_is_called_with_come_along() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = self.first(x)
             for number, block in enumerate(self.blocks):
-                x = block(x, scale=0.5 * number)
+                x = block(x, scale=0.5 + number)
             return self.last(x.mean(dim=(2, 3)))
 
     model = toy("scaled", residuals, Scaled)
@@ -329,7 +329,7 @@ def test_constants_that_a_block_is_called_with_come_along() -> None:
     agrees(network)
     given = torch.rand(2, 8, 4, 4)
     for number, (_, block) in enumerate(network.named_blocks()):
-        torch.testing.assert_close(block(given), given + 0.5 * number * block.conv(given))
+        torch.testing.assert_close(block(given), given + (0.5 + number) * block.conv(given))
     smaller = model.build(dense(model).without(["stage1.block1"])).eval()
     agrees(smaller)
 
@@ -445,6 +445,40 @@ def test_a_block_called_twice_is_none() -> None:
     network = build_toy(model)
     agrees(network)
     assert [block for _, block in network.named_blocks() if not isinstance(block, Glue)] == list(network.network.blocks)[1:]
+
+
+def test_of_nested_shortcuts_the_outer_one_is_the_block_if_it_does_more() -> None:
+    class Outer(nn.Module):
+        def __init__(self, does_more: bool) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(Residual(), Residual())
+            self.conv = nn.Conv2d(8, 8, 1)
+            self.does_more = does_more
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.conv(self.inner(x)) if self.does_more else self.inner(x)
+
+    more, stage = toy("more", lambda: [Outer(True) for _ in range(3)]), toy("stage", lambda: [Outer(False) for _ in range(3)])
+    assert [len(model.blocks()) for model in (more, stage)] == [3, 6]
+    for model in (more, stage):
+        network = build_toy(model)
+        agrees(network)
+        smaller = model.build(dense(model).without(["stage1.block1"])).eval()
+        assert model.macs(dense(model, (3, 8, 8)).without(["stage1.block1"])) == count_macs(smaller, (3, 8, 8))
+
+
+def test_a_position_embedding_is_no_block() -> None:
+    class Position(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.position = nn.Parameter(torch.zeros(8, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.position
+
+    model = toy("position", lambda: [Position(), Residual(), Residual()])
+    assert len(model.blocks()) == 2
+    agrees(build_toy(model))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """Finding the removable blocks of a network, and taking its forward pass apart between them.
 
-A block is an innermost module with parameters, called once in a forward pass with one tensor in and one out, that is the identity on
-non-negative inputs when all its parameters are zero. That is what silencing a residual block means, and it holds whether a ReLU
-follows the addition (ResNet) or nothing does (MobileNetV2, pre-norm transformers). Modules of the same class that change the shape,
-or that have no shortcut, are blocks that stay.
+A block is a module with parameters, called once in a forward pass with one tensor in and one out, that is the identity on
+non-negative inputs when all its parameters are zero, and otherwise adds something that depends on its input. That is what silencing a
+residual block means, and it holds whether a ReLU follows the addition (ResNet) or nothing does (MobileNetV2, pre-norm
+transformers). Of modules within each other it is the innermost, unless the outer one does more than to run those in it. Modules of the
+same class that change the shape, or that have no shortcut, are blocks that stay.
 
 Networks are looked at as skeletons: on the meta device, where tensors have shapes and no values, so that it takes no memory.
 """
@@ -24,7 +25,7 @@ from prunebench.artifacts import fingerprint
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation.complexity import macs_by_module
 from prunebench.models import Block
-from prunebench.models.modules.found import BatchSize, Operation, Place, Program, Segment, Value
+from prunebench.models.modules.found import BatchSize, Operation, Place, Program, Removed, Segment, Value
 
 Shape = tuple[int, int, int]
 
@@ -90,16 +91,23 @@ def find_blocks(name: str, skeleton: nn.Module, input_shape: Shape) -> Found:
     zeros = _zeros(skeleton)
     once = {path: made[0] for path, made in calls.items() if len(made) == 1 and made[0]}
     removable: list[str] = []
+    adds: dict[tuple[str, str, int], bool] = {}
     for path, call in once.items():  # a module comes after those in it
-        holds = any(other.startswith(f"{path}.") for other in removable)
-        if call and not holds and _may_be_block(modules[path]) and _is_identity(name, path, zeros, call):
-            removable.append(path)
+        if call and _may_be_block(modules[path]) and _is_identity(name, path, zeros, call):
+            inner = [other for other in removable if other.startswith(f"{path}.")]
+            # Asked once of modules that are alike.
+            key = (_kind(modules[path]), repr(call), len(inner))
+            if key not in adds:
+                below = [other.removeprefix(f"{path}.") for other in inner]
+                adds[key] = _has_branch(zeros.get_submodule(path), call, below)
+            if adds[key]:
+                removable = [other for other in removable if other not in inner] + [path]
     if not removable:
         _refuse(name, "it has no residual block: no module in it is the identity when its parameters are zero")
     classes = {type(modules[path]) for path in removable}
     members = [
         path
-        for path in once
+        for path in once  # in the order in which they are called
         if path in removable or (type(modules[path]) in classes and not any(_nested(path, other) for other in removable))
     ]
     dense = [path for path in calls if isinstance(modules[path], nn.Linear) and not any(_nested(path, m) for m in members)]
@@ -268,6 +276,32 @@ def _is_identity(name: str, path: str, zeros: nn.Module, call: _Call) -> bool:
     if taken._version != 0:
         _refuse(name, f"its block {path} changes its input in place, which others still need")
     return True
+
+
+def _has_branch(module: nn.Module, call: _Call, inner: Sequence[str]) -> bool:
+    """Whether a module adds something to its input that depends on it, apart from what the blocks in it add.
+
+    A position embedding adds the same to all; a stage only runs its blocks.
+
+    Args:
+        module: Its parameters are zero; they are left so.
+        call: How it is called.
+        inner: Names of the blocks in it, below it.
+    """
+    module, generator = copy.deepcopy(module), torch.Generator().manual_seed(0)
+    for path in inner:
+        module.set_submodule(path, Removed())
+    added = []
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-0.1, 0.1, generator=generator)
+        for path, buffer in module.named_buffers():
+            if path.endswith("running_var"):
+                buffer.fill_(1)
+        for _ in range(2):
+            given = torch.rand(call.before, generator=generator)
+            added.append(module(given.clone(), *call.arguments, **call.options) - given)
+    return not torch.allclose(added[0], added[1], atol=1e-6)
 
 
 def _kind(module: nn.Module) -> str:
