@@ -490,6 +490,7 @@ def test_a_position_embedding_is_no_block() -> None:
         ("two_outputs", ["logits of shape (n, 1000)"]),
         ("depends_on_values", ["cannot be traced"]),
         ("dense_first", ["not behind its blocks"]),
+        ("changes_in_place", ["blocks_2", "changed in place"]),
     ],
 )
 def test_what_cannot_be_taken_apart_is_refused(name: str, words: list[str]) -> None:
@@ -509,6 +510,8 @@ def test_what_cannot_be_taken_apart_is_refused(name: str, words: list[str]) -> N
                 x = -x
             for block in self.blocks:
                 x = block(first) if name == "parallel" else block(x)
+            if name == "changes_in_place":
+                x = functional.relu(x, inplace=True)
             if name == "skip":
                 x = x + first
             if name == "convolution":

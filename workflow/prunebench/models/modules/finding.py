@@ -12,7 +12,7 @@ Networks are looked at as skeletons: on the meta device, where tensors have shap
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
@@ -143,9 +143,12 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
     if cuts != sorted(cuts):
         _refuse(name, f"{found.classifier}, its last dense layer, is not behind its blocks")
 
+    starts = [_first_input(name, nodes[cut]) for cut in cuts]  # what goes into each block, and into the last dense layer
+    kept = {node.name for node in (*starts[:-1], *(nodes[cut] for cut in cuts[:-1]))}
+
     @cache
     def values(images: int) -> Mapping[str, Any]:
-        return _evaluate(name, skeleton, nodes, torch.empty(images, *input_shape, device="meta"))
+        return _evaluate(name, skeleton, nodes, torch.empty(images, *input_shape, device="meta"), kept)
 
     def constant(node: fx.Node, where: str) -> Any:
         """What may be used beyond the piece it is made in: numbers that depend on nothing but the size of the images."""
@@ -184,7 +187,6 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
     result = nodes[-1].args[0]
     if not isinstance(result, fx.Node) or tuple(getattr(values(2)[result.name], "shape", ())) != (2, classes):
         _refuse(name, f"it does not return logits of shape (n, {classes})")
-    starts = [_first_input(name, nodes[cut]) for cut in cuts]  # what goes into each block, and into the last dense layer
     if values(2)[starts[-1].name].dim() != 2:
         _refuse(name, f"the inputs of {found.classifier}, its last dense layer, are not of shape (n, d)")
     places: dict[str, Place] = {}
@@ -364,9 +366,15 @@ def _trace(name: str, skeleton: nn.Module, sought: Sequence[str]) -> list[fx.Nod
     return [node for node in graph.nodes if node.target is not torch._assert]
 
 
-def _evaluate(name: str, skeleton: nn.Module, nodes: Sequence[fx.Node], images: torch.Tensor) -> dict[str, Any]:
-    """What each node gives, for images on the meta device: shapes of tensors, values of numbers."""
+def _evaluate(
+    name: str, skeleton: nn.Module, nodes: Sequence[fx.Node], images: torch.Tensor, kept: Collection[str]
+) -> dict[str, Any]:
+    """What each node gives, for images on the meta device: shapes of tensors, values of numbers.
+
+    What the ``kept`` nodes give goes from block to block, where criteria look at it, so nothing may write to it.
+    """
     values: dict[str, Any] = {}
+    versions: dict[str, int] = {}
     try:
         with torch.no_grad():
             for node in nodes:
@@ -374,8 +382,13 @@ def _evaluate(name: str, skeleton: nn.Module, nodes: Sequence[fx.Node], images: 
                     values[node.name] = images
                 elif node.op != "output":
                     values[node.name] = _operation(node, lambda other: Value(other.name)).run(skeleton, values, len(images))
+                if node.name in kept:
+                    versions[node.name] = values[node.name]._version
     except Exception as error:
         raise PrunebenchError(f"model {name}: cannot take images of shape {tuple(images.shape[1:])}: {_line(error)}") from error
+    changed = [node for node, version in versions.items() if values[node]._version != version]
+    if changed:
+        _refuse(name, f"what {changed[0]} gives to or takes from a block is later changed in place")
     return values
 
 
