@@ -18,7 +18,7 @@ from shared import REPOSITORY
 
 DEMO = REPOSITORY / "config" / "config.yaml"
 COMMANDS = ["dense", "score", "rank", "one-shot", "iterative", "evaluate", "measure", "collect", "tables", "figures"]
-COMMANDS += ["import-keras", "check", "schema"]
+COMMANDS += ["import-keras", "import-torch", "check", "schema"]
 # Commands with --settings, and what else they require.
 JOBS = {
     "dense": ["--out", "o", "--work", "w"],

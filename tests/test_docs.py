@@ -11,7 +11,8 @@ from prunebench import plugins
 from prunebench.criteria import Criterion
 from prunebench.data import Dataset
 from prunebench.evaluation import Evaluation
-from prunebench.models import Model
+from prunebench.models import Model, find_model
+from prunebench.surgery import Constraints, allowed, candidates
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [page for page in (REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md")), REPOSITORY / "config/README.md")]
@@ -102,9 +103,44 @@ def test_every_built_in_evaluation_is_looked_at() -> None:
 def test_every_built_in_dataset_and_model_is_named() -> None:
     text = text_of("running.md")
     assert set(plugins.builtin(Dataset, "data")) <= table_names(section(text, "Data"))
-    depths = {int(name.removeprefix("resnet")) for name in plugins.builtin(Model, "models")}
-    [listed] = re.findall(r"CIFAR ResNets ([\d, and]+)", text)
-    assert {int(depth) for depth in re.findall(r"\d+", listed)} == depths
+    listed = {name for name in table_names(section(text, "Models")) if not name.startswith("--")}
+    assert listed == set(plugins.builtin(Model, "models"))
+
+
+def test_table_of_models_says_what_they_are() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d, ]+) \| (\d+) \| ([\d.]+) GMAC", text_of("running.md"), flags=re.MULTILINE)
+    assert len(rows) == len(plugins.builtin(Model, "models")) - 5
+    for name, stages, removable, gigamacs in rows:
+        model = find_model(name)
+        blocks = model.blocks()
+        sizes = [sum(block.stage == stage for block in blocks) for stage in range(1, blocks[-1].stage + 1)]
+        assert (name, ", ".join(map(str, sizes))) == (name, stages)
+        assert sum(block.keeps_shape for block in blocks) == int(removable)
+        assert f"{model.macs(model.dense(name, (3, 224, 224), 1000)) / 1e9:.3f}" == gigamacs
+
+
+def test_numbers_of_blocks_that_can_go_are_right() -> None:
+    text = text_of("running.md")
+    for name, title in (("resnet50", "ResNet-50"), ("mobilenet_v2", "MobileNetV2"), ("vit_b_16", "ViT-B")):
+        dense = find_model(name).dense(name, (3, 224, 224), 1000)
+        number = len(allowed(dense.blocks, dense, Constraints()))
+        assert re.search(rf"of {title} {number}\b", text)
+    dense = find_model("resnet18").dense("resnet18", (3, 224, 224), 1000)
+    assert [len(allowed(dense.blocks, dense, Constraints(minimum_blocks=number))) for number in (2, 1)] == [0, 4]
+
+
+def test_example_of_a_network_with_found_blocks(tmp_path: Path) -> None:
+    import torch
+
+    from prunebench.models.files import build
+
+    [code] = re.findall(
+        r"^```python\n([^`]*found_model\([^`]*)^```", text_of("adding-a-method.md"), flags=re.DOTALL | re.MULTILINE
+    )
+    model: Model = plugin(code, "Model", tmp_path)  # type: ignore[assignment]
+    dense = model.dense(str(tmp_path / "example.py"), (3, 64, 64), 10)
+    assert len(candidates(dense, Constraints())) > 5
+    assert build(dense.without(candidates(dense, Constraints())[:2])).eval()(torch.rand(2, 3, 64, 64)).shape == (2, 10)
 
 
 def whole_files() -> list[tuple[str, str]]:

@@ -55,6 +55,23 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first != state(tiny())
 
 
+def test_dropout_is_drawn_by_the_seed_and_the_epoch(tmp_path: Path) -> None:
+    results = []
+    for generator, epochs in ((1, [0, 1]), (2, [0, 1]), (3, [0, 2])):
+        network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+        nn.init.zeros_(network[2].weight)
+        nn.init.zeros_(network[2].bias)
+        for epoch in epochs:
+            torch.manual_seed(generator)  # as if the process had been killed and something else been drawn
+            described = run(tmp_path, 1, first_epoch=epoch)
+            train(
+                network, replace(described, split=random_split(16)), Energy
+            )  # one batch: its order changes no sum but by rounding
+        results.append(network[2].weight.detach())
+    assert torch.equal(results[0], results[1])
+    assert not torch.allclose(results[0], results[2])
+
+
 @pytest.mark.parametrize("changes", [{"seed": 2}, {"first_epoch": 1}])
 def test_another_seed_or_first_epoch_gives_another_order(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert trained(run(tmp_path, epochs=1))[0] != trained(run(tmp_path, epochs=1, **changes))[0]

@@ -179,6 +179,28 @@ def _import_keras(options: argparse.Namespace) -> None:
     print(f"{options.out}: {architecture.model} with {sizes} blocks in its stages")
 
 
+def _import_torch(options: argparse.Namespace) -> None:
+    from prunebench.data import find_dataset
+    from prunebench.models.files import save_network
+    from prunebench.models.torch_files import import_torch
+    from prunebench.surgery import stage_sizes
+
+    dataset = find_dataset(options.dataset)
+    mean, std = options.mean, options.std
+    if not (mean and std):
+        if dataset.channel_statistics is None:
+            raise PrunebenchError(
+                f"{dataset.name} has no statistics by convention: give --mean and --std of the network's training"
+            )
+        mean, std = mean or dataset.channel_statistics[0], std or dataset.channel_statistics[1]
+    input_shape = tuple(options.input_shape or dataset.input_shape)
+    classes = options.classes or dataset.classes
+    network, architecture = import_torch(options.weights, options.model, input_shape, classes, mean, std)
+    save_network(options.out, network, architecture)
+    sizes = ", ".join(map(str, stage_sizes(architecture).values()))
+    print(f"{options.out}: {architecture.model} with {sizes} blocks in its stages, for images of shape {input_shape}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands: one for each stage, and a few for people."""
     top = argparse.ArgumentParser(
@@ -243,6 +265,17 @@ def parser() -> argparse.ArgumentParser:
     mean.add_argument(
         "--mean", type=Path, metavar="PATH", help="mean image in its place: .npy, (height, width, channels) in [0, 1]"
     )
+    pretrained = add(
+        "import-torch", _import_torch, "Import pretrained weights of a model, such as torchvision's.", settings=False
+    )
+    paths(pretrained, weights="state dict: .safetensors, or .pth or .pt of torch.save", out="folder of the network")
+    pretrained.add_argument("--model", required=True, metavar="NAME", help="the model, or the path of a Python file of yours")
+    pretrained.add_argument("--dataset", required=True, metavar="NAME", help="the dataset, or the path of a Python file of yours")
+    pretrained.add_argument("--classes", type=int, metavar="N", help="if not the dataset's")
+    pretrained.add_argument("--input-shape", type=int, nargs=3, metavar=("C", "H", "W"), help="if not the dataset's")
+    for name, text in (("mean", "mean of each channel in [0, 1]"), ("std", "standard deviation of each channel")):
+        text = f"{text}, as in the network's training; if not the dataset's convention"
+        pretrained.add_argument(f"--{name}", type=float, nargs="+", metavar="X", help=text)
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)

@@ -68,7 +68,7 @@ class Training(Section):
     momentum: float = Field(0.9, ge=0, lt=1)
     """Nesterov momentum."""
     weight_decay: float = Field(2e-4, ge=0)
-    """On convolution kernels only; torch's 2e-4 is Keras' l2(1e-4)."""
+    """On convolution kernels, and on matrices of dense layers in blocks, as transformers have them; torch's 2e-4 is Keras' l2(1e-4)."""
     batch_norm_momentum: float = Field(0.1, gt=0, le=1)
     """Weight of a new batch in the running statistics (torch's sense; Keras' 0.99 is 0.01 here)."""
     augment: bool = True

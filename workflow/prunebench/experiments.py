@@ -283,6 +283,8 @@ def mistakes(suite: Suite) -> list[str]:
                 found.append(f"{key}.dense: '{experiment.dense}': {missing}: no such file; give `train` or a folder")
         try:
             found += [f"{where}: {reason}" for where, reason in _unreachable(suite, Pair(experiment, dataset, model), index)]
+        except PrunebenchError as error:
+            found.append(f"{key}.model: '{experiment.model}': {error}")
         except Exception as error:  # a plugin's own mistake, of whatever kind, found before a job meets it
             found.append(f"{key}.model: '{experiment.model}': its blocks or macs raise {type(error).__name__}: {error}")
     return found

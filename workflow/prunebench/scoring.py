@@ -20,7 +20,7 @@ from prunebench.criteria import Criterion, find_criterion
 from prunebench.data import Split, to_unit
 from prunebench.errors import PrunebenchError
 from prunebench.metrics.statistics import FeatureStatistics
-from prunebench.models.modules import BlockNetwork
+from prunebench.models.modules import BlockNetwork, Glue
 
 SWEEP_NEEDS = ("features", "labels", "values")
 
@@ -89,7 +89,7 @@ def evaluating(network: torch.nn.Module) -> Iterator[None]:
 def counted_passes(network: BlockNetwork, images: int) -> Iterator[dict[str, float]]:
     """Count ``forward`` and ``backward`` passes of so many images over the blocks of a network; part of it is part of a pass."""
     counts = {"forward": 0.0, "backward": 0.0}
-    blocks = network.named_blocks()
+    blocks = [block for _, block in network.named_blocks() if not isinstance(block, Glue)]
 
     def count(direction: str, activations: torch.Tensor) -> None:
         counts[direction] += len(activations) / (images * len(blocks))
@@ -99,7 +99,7 @@ def counted_passes(network: BlockNetwork, images: int) -> Iterator[dict[str, flo
         if output.requires_grad:
             output.register_hook(lambda gradient: count("backward", gradient))  # type: ignore[no-untyped-call]
 
-    hooks = [block.register_forward_hook(forward) for _, block in blocks]
+    hooks = [block.register_forward_hook(forward) for block in blocks]
     try:
         yield counts
     finally:
@@ -201,7 +201,7 @@ class Probe:
     @property
     def sweep_passes(self) -> float:
         """Cost of the sweep in plain forward passes over the blocks: each candidate costs the blocks behind it."""
-        names = [name for name, _ in self.network.named_blocks()]
+        names = [name for name, block in self.network.named_blocks() if not isinstance(block, Glue)]
         return 1.0 + sum(len(names) - 1 - names.index(block) for block in self.blocks) / len(names)
 
 

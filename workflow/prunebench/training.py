@@ -24,6 +24,7 @@ from prunebench.data import Dataset, Split, to_unit
 from prunebench.data.augment import augment
 from prunebench.energy_meter import Energy
 from prunebench.errors import PrunebenchError
+from prunebench.models.modules import BlockNetwork, matrices
 from prunebench.seeds import derive
 
 CHECKPOINT_SECONDS = 10.0
@@ -93,6 +94,8 @@ def train(network: nn.Module, run: Run, energy: Callable[[], Energy]) -> Trained
     for epoch in progress:
         network.train()
         generator = torch.Generator().manual_seed(derive(run.seed, "epoch", run.first_epoch + epoch))
+        # Dropout draws from torch's own generator: with this, a resumed training draws what an uninterrupted one does.
+        torch.manual_seed(derive(run.seed, "dropout", run.first_epoch + epoch))
         order = torch.randperm(len(run.split), generator=generator)
         loss_sum = torch.zeros((), device=run.device)
         correct = torch.zeros((), device=run.device)
@@ -148,11 +151,18 @@ def learning_rate(settings: Training, progress: float) -> float:
 
 
 def make_optimizer(network: nn.Module, settings: Training) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay on convolution kernels only, as in the papers."""
+    """SGD with Nesterov momentum; weight decay on convolution kernels only, as in the papers.
+
+    Where blocks have dense layers, as in transformers, the matrices of these take the kernels' part and decay too; the classifier's
+    does not.
+    """
     kernels = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
-    others = [parameter for parameter in network.parameters() if all(parameter is not kernel for kernel in kernels)]
+    if isinstance(network, BlockNetwork):
+        kernels += [matrix for _, block in network.named_blocks() for matrix in matrices(block)]
+    decaying = {id(kernel): kernel for kernel in kernels}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in decaying]
     return torch.optim.SGD(
-        [{"params": kernels, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        [{"params": list(decaying.values()), "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=settings.learning_rate,
         momentum=settings.momentum,
         nesterov=settings.momentum > 0,

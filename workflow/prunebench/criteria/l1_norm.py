@@ -14,20 +14,22 @@ if TYPE_CHECKING:
 
 
 def _score(probe: Probe) -> Sequence[float]:
-    """Mean absolute weight times the square root of the fan-in, averaged over a block's convolutions.
+    """Mean absolute weight times the square root of the fan-in, averaged over a block's convolutions and dense layers.
 
     The l1 norm of a kernel grows with its number of weights, and its mean absolute weight falls with their fan-in (He
     initialisation: standard deviation sqrt(2 / fan-in)). Both are divided out, so that blocks of equal shape and of another stage
     start at the same score: sqrt(2) * sqrt(2 / pi) = 1.13 for He initialisation.
     """
-    from torch import nn
+    from prunebench.models.modules import matrices
 
     blocks = dict(probe.network.named_blocks())
     scores = []
     for name in probe.blocks:
-        kernels = [module.weight.detach().double() for module in blocks[name].modules() if isinstance(module, nn.Conv2d)]
+        kernels = [kernel.detach().double() for kernel in matrices(blocks[name])]
         if not kernels:
-            raise PrunebenchError(f"criterion l1_norm: block {name} has no Conv2d; leave the criterion out for this model")
+            raise PrunebenchError(
+                f"criterion l1_norm: block {name} has no Conv2d or Linear; leave the criterion out for this model"
+            )
         scores.append(sum(kernel.abs().mean().item() * math.sqrt(kernel[0].numel()) for kernel in kernels) / len(kernels))
     return scores
 

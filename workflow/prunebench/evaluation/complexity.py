@@ -32,7 +32,7 @@ pad pixel_shuffle pixel_unshuffle pow prelu rand rand_like randn reciprocal refl
 repeat repeat_interleave replication_pad2d reshape_as rms_norm rrelu rsqrt rsub scalar_tensor scatter selu selu_ sigmoid
 sigmoid_ sign silu silu_ sin softmax softplus sqrt square squeeze_ std sub sub_ sum swapaxes tanh tanh_ tensor tensor_split
 threshold threshold_ tile topk tril triu true_divide unflatten unfold upsample_bicubic2d upsample_bilinear2d
-upsample_nearest1d upsample_nearest2d upsample_trilinear3d var var_mean view_as where zero_
+upsample_nearest1d upsample_nearest2d upsample_trilinear3d var var_mean view_as where zero_ linalg_vector_norm numel
 """
 HARMLESS = frozenset(f"aten::{name}" for name in _HARMLESS_NAMES.split())
 
@@ -71,6 +71,11 @@ def _same_convolution(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[
 
 
 def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of a network: those of all its modules in ``macs_by_module``, which see."""
+    return macs_by_module(network, input_shape)[""]
+
+
+def macs_by_module(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, int]:
     """Multiply-accumulates of convolutions, dense layers and attention products in one forward pass of one image.
 
     Biases, normalisation, pooling and element-wise functions are not counted. The network itself is left as it is.
@@ -78,6 +83,9 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     Args:
         network: Takes images of shape (1, *input_shape).
         input_shape: (channels, height, width).
+
+    Returns:
+        Name of each module to what is done in it and below it; the empty name is that of the network.
 
     Raises:
         PrunebenchError: the network runs an operator that may hold products and that cannot be counted; the message names it.
@@ -103,14 +111,14 @@ def count_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     )
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad(), _traceable(), _quiet():
-        total = float(analysis.total())
+        counted = analysis.by_module()
         unknown = sorted(set(analysis.unsupported_ops()) - HARMLESS)
     if unknown:
         raise PrunebenchError(
             f"complexity: cannot count {', '.join(unknown)} in {type(network).__name__}; if the operator holds no products, add it to "
             "HARMLESS in prunebench/evaluation/complexity.py, else give it a counter there"
         )
-    return round(total)
+    return {name: round(float(macs)) for name, macs in counted.items()}
 
 
 @contextlib.contextmanager

@@ -25,12 +25,14 @@ class Block:
         stage: Number of its stage, from 1.
         position: Its place in the dense stage, from 0.
         keeps_shape: Whether its output has the shape of its input, so that the identity can take its place.
+        kind: What it computes, where blocks of a stage that keep the shape may differ; those of one kind are alike.
     """
 
     name: str
     stage: int
     position: int
     keeps_shape: bool
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,11 @@ class Architecture:
     def identity(self) -> str:
         """Twelve hexadecimal digits that networks share if they compute the same operations on the same shapes.
 
-        The blocks of a stage that keep the shape are alike, so it does not matter which of them are left.
+        The blocks of a stage that keep the shape and are of one kind are alike, so it does not matter which of them are left.
         """
         kinds = {
-            block.name: f"stage {block.stage}, keeps shape: {block.keeps_shape}" for block in find_model(self.model).blocks()
+            block.name: f"stage {block.stage}, keeps shape: {block.keeps_shape}" + (f", {block.kind}" if block.kind else "")
+            for block in find_model(self.model).blocks()
         }
         alike = {name: f"{place}: {kinds.get(name, name)}" for place, name in enumerate(self.blocks)}
 

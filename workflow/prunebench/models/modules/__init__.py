@@ -30,6 +30,22 @@ class Normalise(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+class Glue(nn.Module):
+    """What stands between two blocks and is none: activations go through it, but it is not counted, silenced or removed."""
+
+
+def matrices(module: nn.Module) -> list[torch.Tensor]:
+    """Kernels of convolutions and matrices of dense layers in a module, those of attention too: (outputs, inputs, ...) each."""
+    found: list[torch.Tensor] = []
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            found.append(part.weight)
+        elif isinstance(part, nn.MultiheadAttention):
+            joint = [part.in_proj_weight, part.q_proj_weight, part.k_proj_weight, part.v_proj_weight]
+            found += [weight for weight in joint if weight is not None]
+    return found
+
+
 class BlockNetwork(nn.Module, ABC):
     """A network that is a stem, a sequence of blocks, and a head, so that blocks can be silenced and removed."""
 
@@ -41,7 +57,7 @@ class BlockNetwork(nn.Module, ABC):
 
     @abstractmethod
     def named_blocks(self) -> list[tuple[str, nn.Module]]:
-        """The blocks in the order in which they are applied."""
+        """The blocks in the order in which they are applied, and any ``Glue`` between them under names of its own."""
 
     @abstractmethod
     def pool(self, activations: torch.Tensor) -> torch.Tensor:
