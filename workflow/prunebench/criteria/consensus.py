@@ -28,6 +28,8 @@ METRICS = (
     "wasserstein",
 )
 RULES = ("borda", "median")
+OF_EIGHT = {"consensus": "borda", "consensus_median": "median"}
+"""The criteria in which all eight vote, with their rules."""
 
 
 def aggregate(votes: Sequence[np.ndarray] | np.ndarray, rule: str) -> np.ndarray:
@@ -91,8 +93,7 @@ def consensus(name: str, metrics: Sequence[str] = METRICS, rule: str = "borda", 
 PAPER = "Mugnaini et al. 2024, arXiv 2411.14345"
 
 CRITERIA = [
-    consensus("consensus", source=PAPER),
-    consensus("consensus_median", rule="median", source=f"{PAPER}, by median rank"),
+    *(consensus(name, rule=rule, source=f"{PAPER}; {rule}") for name, rule in OF_EIGHT.items()),
     *(
         consensus(f"consensus_without_{out}", [metric for metric in METRICS if metric != out], source=f"{PAPER}, without {out}")
         for out in METRICS
