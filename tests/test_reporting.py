@@ -176,6 +176,17 @@ def tidy(suite: Suite) -> Path:
     return suite.collect(suite.root / "tables")
 
 
+VOTES = ("consensus_median", *(f"consensus_without_{name}" for name in METRICS))
+ALL = (*VOTES, *figures._METRICS, "cka", "consensus", "random", "first", "last", "my_own")
+
+
+@pytest.fixture(scope="module")
+def full_tidy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every criterion there is, and an oracle."""
+    root = tmp_path_factory.mktemp("full")
+    return build_suite(root, ALL, points=(2, 5, 8), oracle=True).collect(root / "tables")
+
+
 # --- collecting ------------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +322,42 @@ def test_a_missing_or_corrupt_file_is_named(tmp_path: Path, name: str, content: 
         made.collect(tmp_path / "tables")
 
 
+def test_losses_of_the_oracle_and_their_cost_are_collected(full_tidy: Path) -> None:
+    frame = pd.read_csv(full_tidy / "oracle.csv")
+    assert len(frame) == 2 * 2 * len(CANDIDATES) and list(frame.columns) == list(collect.ORACLE_COLUMNS)
+    assert frame["images"].unique().tolist() == [126]
+    spent = pd.read_csv(full_tidy / "measured.csv", keep_default_na=False).query("evaluation == 'oracle'")
+    methods = spent.groupby("quantity")["method"].unique().map(list).to_dict()
+    assert methods == {"energy_kwh": ["estimated"], "emissions_kg": ["estimated"], "duration_s": [""]}
+    # It is no cost of the dense network.
+    assert not [column for column in tables.summarise_cost(collect.read_tables(full_tidy).measured) if "oracle" in column]
+
+
+def test_an_oracle_that_the_config_does_not_know_is_left_out(tmp_path: Path) -> None:
+    made = build_suite(tmp_path, oracle=True)
+    made.oracle = False
+    out = made.collect(tmp_path / "tables")
+    assert collect.read_tables(out).oracle.empty
+    assert not {path.stem for path in tables.write_tables(out)} & {"quality", "consensus_parts"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("oracle.csv", None),
+        ("oracle.json", "{}"),
+        ("oracle.csv", "block,fine_tuning_epochs,cross_entropy_nats,accuracy_percent,images\nstage1.block1,0,,90.0,126\n"),
+        ("oracle.csv", "block,fine_tuning_epochs,cross_entropy_nats,accuracy_percent,images\nstage1.block1,x,1.0,90.0,126\n"),
+    ],
+)
+def test_a_broken_oracle_is_named(tmp_path: Path, name: str, content: str | None) -> None:
+    made = build_suite(tmp_path, replicates=1, points=(2,), schedules=("one-shot",), oracle=True)
+    path = made.root / "digits/resnet32/replicate0/dense" / name
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(PrunebenchError, match=re.escape(path.name)):
+        made.collect(tmp_path / "tables")
+
+
 def test_an_evaluation_that_was_asked_for_must_be_there(suite: Suite, tmp_path: Path) -> None:
     with pytest.raises(PrunebenchError, match=r"robustness\.json"):
         collect.collect(suite.networks, [], tmp_path, evaluations=["accuracy", "robustness"])
@@ -431,10 +478,10 @@ def test_cost_says_what_is_measured_and_what_is_estimated(tidy: Path) -> None:
     assert scoring.loc["cka", "seconds_mean"] == 2.5 and scoring.loc["consensus", "forward_passes"] == 130
 
 
-def test_latex_is_escaped_and_whole(tmp_path: Path) -> None:
-    out = build_suite(tmp_path, criteria=("linear_0", "random"), points=(2,)).collect(tmp_path / "tables")
-    tables.write_tables(out)
-    for name in EVERY_SUITE:
+def test_latex_is_escaped_and_whole(full_tidy: Path, tmp_path: Path) -> None:
+    out = tmp_path
+    tables.write_tables(full_tidy, out)
+    for name in reporting.TABLES:
         text = (out / f"{name}.tex").read_text()
         body = [line for line in text.splitlines() if not line.startswith("%")]
         assert not re.search(r"(?<!\\)[_#&]", text.replace(" & ", "")) and (name == "headline" or r"linear\_0" in text)
@@ -533,14 +580,9 @@ def test_agreement_with_a_criterion_that_ties_all_blocks_is_unknown() -> None:
     assert math.isnan(tau.loc["a", "b"]) and tau.loc["a", "a"] == 1
 
 
-VOTES = ("consensus_median", *(f"consensus_without_{name}" for name in METRICS))
-ALL = (*VOTES, *figures._METRICS, "cka", "consensus", "random", "first", "last", "my_own")
-
-
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> collect.Tables:
-    root = tmp_path_factory.mktemp("full")
-    return collect.read_tables(build_suite(root, ALL, points=(2, 5, 8), oracle=True).collect(root / "tables"))
+def full(full_tidy: Path) -> collect.Tables:
+    return collect.read_tables(full_tidy)
 
 
 @pytest.mark.parametrize("name", list(reporting.FIGURES))

@@ -386,8 +386,13 @@ def _quality(tables: Tables, title: str) -> Figure:
     left.set_yticks(range(len(criteria)), criteria)
     left.set_ylim(len(criteria) - 0.5, -0.5)
     left.set_xlim(-1.05, 1.05)
-    # The worst choices are far worse than a random one; the axis goes as far as any criterion does.
-    right.set_xlim(left=-0.05 * max(1.0, right.get_xlim()[1]))
+    # The worst choices are many times as bad as a random one: above 1 the axis is logarithmic, so that it holds them too.
+    right.set_xscale("symlog", linthresh=1, linscale=1.4)
+    furthest = max(1.2, float(np.nanmax(data[["relative_regret", "relative_regret_high"]].to_numpy(float), initial=0.0)))
+    right.set_xlim(-0.06, 1.1 * furthest)
+    ticks = [tick for tick in (0, 0.25, 0.5, 0.75, 1, 2, 5, 10, 20, 50, 100) if tick <= furthest]
+    right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    right.minorticks_off()
     for axes, marks in ((left, {0: "random", 1: "oracle"}), (right, {0: "oracle", 1: "random"})):
         for place, word in marks.items():
             axes.axvline(place, color="0.3", linewidth=0.9, linestyle="-" if word == "oracle" else (0, (2, 1)), zorder=1)
@@ -399,7 +404,7 @@ def _quality(tables: Tables, title: str) -> Figure:
             axes.axhspan(place - 0.5, place + 0.5, color="0.965", linewidth=0, zorder=0)
     replicates = int(data["n"].max())
     left.set_xlabel("Kendall's \u03c4 with the oracle" + _mean_over(replicates))
-    right.set_xlabel("Relative regret of the first choice" + _mean_over(replicates))
+    right.set_xlabel("Relative regret (logarithmic above 1)" + _mean_over(replicates))
     over = data["resampled"].iloc[0] + (" of one dense network" if replicates == 1 else "")
     handles.append(Line2D([], [], color="none", label=f"bars: 95 % bootstrap over {over}"))
     figure.suptitle(f"{title}: criteria held to the oracle", fontsize=9.5)

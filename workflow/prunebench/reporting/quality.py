@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau
 
 from prunebench.criteria import ranks
 from prunebench.criteria.consensus import METRICS, OF_EIGHT, aggregate
 from prunebench.errors import PrunebenchError
 from prunebench.reporting.collect import DENSE, SCORING, Tables
-from prunebench.reporting.display import criterion_order, natural, ordered_criteria
+from prunebench.reporting.display import natural, ordered_criteria
 from prunebench.reporting.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def of_criterion(criterion: str, trial: Trial, weights: Array) -> dict[str, Arra
 
 
 def with_interval(values: Array, name: str) -> dict[str, float]:
-    """The value of the data as they are, and the percentile interval over the resamples."""
+    """The value of the data as they are, and the percentile interval over those resamples that have one."""
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]) if drawn.size else (math.nan, math.nan)
     return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
@@ -168,6 +167,8 @@ def quality(tables: Tables) -> pd.DataFrame:
             row |= {"n": len(trials), "blocks": len(trials[0].losses), "images": int(images)}
             for measure in MEASURES:
                 row |= with_interval(found[measure], measure)
+                if criterion == RANDOM and measure != "regret_nats":  # fixed, whatever the blocks
+                    row |= {f"{measure}_low": math.nan, f"{measure}_high": math.nan}
             row["resampled"] = "replicates and blocks" if len(trials) > 1 else "blocks"
             row |= {name: spent.get((dataset, model, criterion, name), math.nan) for name in _PASSES}
             rows.append(row)
@@ -210,8 +211,8 @@ def _part(votes: Sequence[Array], rule: str, number: int, counts: Sequence[int])
     found: dict[str, list[float]] = {}
     for table in votes:
         full, without = aggregate(table, rule), aggregate(np.delete(table, number, axis=0), rule)
-        found.setdefault("tau_with_consensus", []).append(kendalltau(table[number], full).statistic)
-        found.setdefault("tau_without", []).append(kendalltau(without, full).statistic)
+        for name, other in (("tau_with_consensus", table[number]), ("tau_without", without)):
+            found.setdefault(name, []).append(tau_b(other, full, np.ones((1, len(full))))[0])
         before, after = np.argsort(full, kind="stable"), np.argsort(without, kind="stable")
         for count in counts:
             changed = len(set(before[:count]) - set(after[:count]))
@@ -241,10 +242,10 @@ def designs(tables: Tables) -> list[tuple[tuple[str, str], int, list[Trial]]]:
         PrunebenchError: a criterion has no score of a block that the oracle removed.
     """
     found = []
-    keys = tables.oracle[["dataset", "model"]].drop_duplicates().itertuples(index=False, name=None)
+    keys = set(zip(tables.oracle["dataset"], tables.oracle["model"], strict=True))
     for dataset, model in sorted(keys, key=lambda key: (key[0], natural(key[1]))):
         losses = _of(tables.oracle, dataset, model)
-        blocks = sorted(losses["block"].unique(), key=natural)
+        blocks = sorted(map(str, losses["block"].unique()), key=natural)
         scores = dense_scores(_of(tables.scores, dataset, model))
         for epochs in sorted(losses["fine_tuning_epochs"].unique()):
             table = losses[losses["fine_tuning_epochs"] == epochs].pivot(index="replicate", columns="block")
@@ -274,7 +275,8 @@ def dense_scores(scores: pd.DataFrame) -> dict[str, dict[Any, pd.DataFrame]]:
     groups = rows.groupby(["criterion", "replicate"])
     for (criterion, replicate), group in sorted(groups, key=lambda item: item[0]):
         table = group.pivot(index="draw", columns="block", values="score")
-        found.setdefault(str(criterion), {})[replicate] = table[sorted(map(str, table.columns), key=natural)]
+        blocks = sorted(map(str, table.columns), key=natural)
+        found.setdefault(str(criterion), {})[replicate] = table[blocks]
     return found
 
 

@@ -452,9 +452,9 @@ def _quality(tidy: Tables) -> Table:
 
 
 def _bounded(row: Any, name: str, digits: int = 2, sign: bool = False) -> str:
-    """A value and its interval, for the latter of which a value that is fixed has no use."""
+    """A value and its interval, if it has one."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    if math.isnan(low) or low == high == row[name]:
+    if math.isnan(low):
         return number(row[name], digits, sign)
     return f"{number(row[name], digits, sign)} [{number(low, digits, sign)}, {number(high, digits, sign)}]"
 
@@ -473,19 +473,20 @@ def _consensus_parts(tidy: Tables) -> Table:
         Column("Consensus", lambda row: row.consensus, right=False),
         Column("Metric left out", lambda row: row.metric, right=False),
         Column("\u03c4 of the metric with the consensus", lambda row: number(row.tau_with_consensus, 2)),
-        Column("\u03c4 of the consensus without it with the full one", lambda row: number(row.tau_without, 2)),
+        Column("\u03c4 of the rest with the consensus", lambda row: number(row.tau_without, 2)),
     ]
     for name in data.columns:
         if match := re.fullmatch(r"changed_of_first_(\d+)", name):
             columns.append(Column(f"Changed of first {match[1]}", partial(_count_in, name)))
         elif match := re.fullmatch(r"(tau|relative_regret)_change_(\d+)", name):
             what = "\u03c4" if match[1] == "tau" else "relative regret"
-            columns.append(Column(f"\u0394 {what}, {match[2]} epochs", partial(_change_in, name)))
+            columns.append(Column(f"\u0394 {what}, {match[2]} epoch{'s' * (match[2] != '1')}", partial(_change_in, name)))
     columns.append(Column("n", lambda row: str(row.n)))
     caption = (
         "What each metric contributes to the consensus of eight: the consensus without it against the full one, by the dense "
-        "network's scores; means over n replicates. \u03c4: Kendall's tau-b over the candidate blocks. Changed of first k: how many of "
-        "the first k blocks go out of them, for the numbers of blocks that the operating points remove, constraints aside."
+        "network's scores; means over n replicates. \u03c4: Kendall's tau-b over the candidate blocks; the rest: the other seven. "
+        "Changed of first k: how many of the first k blocks go out of them, for the numbers of blocks that the operating points "
+        "remove, constraints aside."
     )
     if any("_change_" in name for name in data.columns):
         caption += (
