@@ -20,6 +20,7 @@ from matplotlib.text import Text
 from scipy import stats
 
 from prunebench import artifacts, reporting
+from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import collect, figures, statistics, tables
 from prunebench.reporting.collect import NetworkFolder
@@ -35,6 +36,7 @@ PROVENANCE = {
     "created": "2026-01-01T00:00:00+00:00",
 }
 DENSE_ACCURACY = 90.0
+EVERY_SUITE = reporting.shown(reporting.TABLES, [])
 
 
 @dataclass
@@ -44,9 +46,10 @@ class Suite:
     root: Path
     networks: list[NetworkFolder]
     measured: list[Path]
+    oracle: bool = False
 
     def collect(self, out: Path) -> Path:
-        collect.collect(self.networks, self.measured, out)
+        collect.collect(self.networks, self.measured, out, oracle=self.oracle)
         return out
 
 
@@ -81,6 +84,19 @@ def scores(generator: random.Random, step: int, criterion: str, draw: int, gone:
     return [[step, criterion, draw, removes, b, scale * (CANDIDATES.index(b) + 8 * generator.random())] for b in left]
 
 
+def write_oracle(folder: Path, generator: random.Random) -> None:
+    """Losses without each candidate: they rise with the block's position, less so after fine-tuning."""
+    losses = [
+        [block, epochs, (1.0 - 0.5 * epochs) * (0.1 * place + generator.random()), 80.0 + place, 126]
+        for place, block in enumerate(CANDIDATES)
+        for epochs in (0, 1)
+    ]
+    columns = ["block", "fine_tuning_epochs", "cross_entropy_nats", "accuracy_percent", "images"]
+    artifacts.write_csv(folder / "oracle.csv", columns, losses)
+    energy = {"energy_kwh": 0.5, "emissions_kg": 0.2, "duration_s": 60.0, "method": "estimated", "source": "TDP"}
+    artifacts.write_json(folder / "oracle.json", {"epochs": 1, "energy": energy, "provenance": PROVENANCE})
+
+
 def build_suite(
     root: Path,
     criteria: Sequence[str] = ("cka", "consensus", "random"),
@@ -89,6 +105,7 @@ def build_suite(
     draws: int = 2,
     points: Sequence[int] = (2, 5),
     schedules: Sequence[str] = ("one-shot", "iterative"),
+    oracle: bool = False,
 ) -> Suite:
     """Write results/<suite>/ below ``root``."""
     generator = random.Random(7)
@@ -109,6 +126,8 @@ def build_suite(
             artifacts.write_csv(folder / "scores.csv", columns, rows)
             cost = {c: {"seconds": 2.5 + i, "forward_passes": 130, "backward_passes": 0} for i, c in enumerate(criteria)}
             artifacts.write_json(folder / "scoring.json", {"criteria": cost, "images": 1000, "provenance": PROVENANCE})
+            if oracle:
+                write_oracle(folder, generator)
             for schedule in schedules:
                 for criterion, draw in drawn:
                     chain = parent / schedule / criterion / f"draw{draw}"
@@ -144,7 +163,7 @@ def build_suite(
             ]
             artifacts.write_json(path, {"evaluation": name, "architectures": entries, "provenance": PROVENANCE})
             measured.append(path)
-    return Suite(suite_folder, [NetworkFolder.from_path(folder) for folder in networks], measured)
+    return Suite(suite_folder, [NetworkFolder.from_path(folder) for folder in networks], measured, oracle)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +174,17 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 @pytest.fixture(scope="module")
 def tidy(suite: Suite) -> Path:
     return suite.collect(suite.root / "tables")
+
+
+VOTES = ("consensus_median", *(f"consensus_without_{name}" for name in METRICS))
+ALL = (*VOTES, *figures._METRICS, "cka", "consensus", "random", "first", "last", "my_own")
+
+
+@pytest.fixture(scope="module")
+def full_tidy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every criterion there is, and an oracle."""
+    root = tmp_path_factory.mktemp("full")
+    return build_suite(root, ALL, points=(2, 5, 8), oracle=True).collect(root / "tables")
 
 
 # --- collecting ------------------------------------------------------------------------------------------------------
@@ -243,7 +273,7 @@ def test_tables_do_not_depend_on_order_or_place(suite: Suite, tidy: Path, tmp_pa
     tables.write_tables(tidy)
     tables.write_tables(again)
     names = sorted(path.name for path in tidy.iterdir())
-    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 10 + 3 * len(reporting.TABLES)
+    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 12 + 3 * len(EVERY_SUITE)
     # How the weights' digest was made up names the place, but no table holds it.
     assert [name for name in names if (tidy / name).read_bytes() != (again / name).read_bytes()] == []
 
@@ -288,6 +318,42 @@ def test_a_missing_or_corrupt_file_is_named(tmp_path: Path, name: str, content: 
     path.unlink()
     if content is not None:
         path.write_text(content)
+    with pytest.raises(PrunebenchError, match=re.escape(path.name)):
+        made.collect(tmp_path / "tables")
+
+
+def test_losses_of_the_oracle_and_their_cost_are_collected(full_tidy: Path) -> None:
+    frame = pd.read_csv(full_tidy / "oracle.csv")
+    assert len(frame) == 2 * 2 * len(CANDIDATES) and list(frame.columns) == list(collect.ORACLE_COLUMNS)
+    assert frame["images"].unique().tolist() == [126]
+    spent = pd.read_csv(full_tidy / "measured.csv", keep_default_na=False).query("evaluation == 'oracle'")
+    methods = spent.groupby("quantity")["method"].unique().map(list).to_dict()
+    assert methods == {"energy_kwh": ["estimated"], "emissions_kg": ["estimated"], "duration_s": [""]}
+    # It is no cost of the dense network.
+    assert not [column for column in tables.summarise_cost(collect.read_tables(full_tidy).measured) if "oracle" in column]
+
+
+def test_an_oracle_that_the_config_does_not_know_is_left_out(tmp_path: Path) -> None:
+    made = build_suite(tmp_path, oracle=True)
+    made.oracle = False
+    out = made.collect(tmp_path / "tables")
+    assert collect.read_tables(out).oracle.empty
+    assert not {path.stem for path in tables.write_tables(out)} & {"quality", "consensus_parts"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("oracle.csv", None),
+        ("oracle.json", "{}"),
+        ("oracle.csv", "block,fine_tuning_epochs,cross_entropy_nats,accuracy_percent,images\nstage1.block1,0,,90.0,126\n"),
+        ("oracle.csv", "block,fine_tuning_epochs,cross_entropy_nats,accuracy_percent,images\nstage1.block1,x,1.0,90.0,126\n"),
+    ],
+)
+def test_a_broken_oracle_is_named(tmp_path: Path, name: str, content: str | None) -> None:
+    made = build_suite(tmp_path, replicates=1, points=(2,), schedules=("one-shot",), oracle=True)
+    path = made.root / "digits/resnet32/replicate0/dense" / name
+    path.unlink() if content is None else path.write_text(content)
     with pytest.raises(PrunebenchError, match=re.escape(path.name)):
         made.collect(tmp_path / "tables")
 
@@ -412,9 +478,9 @@ def test_cost_says_what_is_measured_and_what_is_estimated(tidy: Path) -> None:
     assert scoring.loc["cka", "seconds_mean"] == 2.5 and scoring.loc["consensus", "forward_passes"] == 130
 
 
-def test_latex_is_escaped_and_whole(tmp_path: Path) -> None:
-    out = build_suite(tmp_path, criteria=("linear_0", "random"), points=(2,)).collect(tmp_path / "tables")
-    tables.write_tables(out)
+def test_latex_is_escaped_and_whole(full_tidy: Path, tmp_path: Path) -> None:
+    out = tmp_path
+    tables.write_tables(full_tidy, out)
     for name in reporting.TABLES:
         text = (out / f"{name}.tex").read_text()
         body = [line for line in text.splitlines() if not line.startswith("%")]
@@ -464,7 +530,7 @@ def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
 def test_a_suite_without_criteria_to_compare_still_gives_all_tables(tmp_path: Path) -> None:
     out = build_suite(tmp_path, criteria=("first",), replicates=1, points=(2,), schedules=("one-shot",)).collect(tmp_path / "t")
     written = tables.write_tables(out)
-    assert len(written) == 3 * len(reporting.TABLES) + 1 and all(path.stat().st_size > 0 for path in written)
+    assert len(written) == 3 * len(EVERY_SUITE) + 1 and all(path.stat().st_size > 0 for path in written)
     assert "No rows" in (out / "versus_random.md").read_text()
     assert pd.read_csv(out / "headline.csv")["verdict"].to_list() == ["undecided"]
 
@@ -514,13 +580,9 @@ def test_agreement_with_a_criterion_that_ties_all_blocks_is_unknown() -> None:
     assert math.isnan(tau.loc["a", "b"]) and tau.loc["a", "a"] == 1
 
 
-ALL = (*figures._METRICS, "cka", "consensus", "random", "first", "last", "my_own")
-
-
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> collect.Tables:
-    root = tmp_path_factory.mktemp("full")
-    return collect.read_tables(build_suite(root, ALL, points=(2, 5, 8)).collect(root / "tables"))
+def full(full_tidy: Path) -> collect.Tables:
+    return collect.read_tables(full_tidy)
 
 
 @pytest.mark.parametrize("name", list(reporting.FIGURES))
@@ -531,7 +593,7 @@ def test_no_label_is_clipped_or_lies_on_another_and_no_axes_is_empty(
     read = full if case == "full" else collect.read_tables(tidy)
     if case == "empty":
         results = read.results[read.results["schedule"] == "dense"]
-        read = collect.Tables(results, read.measured.iloc[:0], read.scores.iloc[:0], read.removals.iloc[:0])
+        read = collect.Tables(results, read.measured.iloc[:0], read.scores.iloc[:0], read.removals.iloc[:0], read.oracle)
     figure = figures.make_figure(name, read, "digits", "resnet32")
     drawn: list[Text] = []
     draw = Text.draw
@@ -568,7 +630,7 @@ def test_no_label_is_clipped_or_lies_on_another_and_no_axes_is_empty(
 
 def test_every_figure_is_written_twice_with_the_same_bytes(tidy: Path, tmp_path: Path) -> None:
     written = figures.write_figures(tidy, tmp_path / "a")
-    names = {f"{name}_digits_resnet32.{suffix}" for name in reporting.FIGURES for suffix in ("pdf", "png")}
+    names = {f"{name}_digits_resnet32.{suffix}" for name in reporting.shown(reporting.FIGURES, []) for suffix in ("pdf", "png")}
     assert {path.name for path in written} == names
     for path in written:
         assert path.stat().st_size > 5000

@@ -21,7 +21,7 @@ def rows(node: Mapping[str, Any], whole: Mapping[str, Any], above: str = "") -> 
         required = name in node.get("required", [])
         default = "**required**" if required else f"`{json.dumps(raw['default'])}`" if raw.get("default") is not None else ""
         items = resolve(part["items"], whole) if "items" in part else {}
-        if part["type"] == "object" and "anyOf" in raw:
+        if above and part["type"] == "object" and "anyOf" in raw:
             # It stands in for a section of the suite and has the same keys.
             yield key, f"as `{name}`", "", part["description"]
         elif part["type"] == "object":

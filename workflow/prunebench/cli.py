@@ -62,6 +62,17 @@ def _score(options: argparse.Namespace) -> None:
     stages.score(job, options.network, options.out, options.cost)
 
 
+def _oracle(options: argparse.Namespace) -> None:
+    from prunebench.jobs import OracleJob, read_job
+
+    job = read_job(OracleJob, options.settings)
+    _threads(job.threads)
+    from prunebench.oracle import oracle
+
+    with _alone_in(options.work):
+        oracle(job, options.network, options.out, options.cost, options.work)
+
+
 def _rank(options: argparse.Namespace) -> None:
     from prunebench.jobs import RankJob, read_job
     from prunebench.ranking import rank
@@ -139,7 +150,7 @@ def _collect(options: argparse.Namespace) -> None:
         for replicate in range(suite.replicates):
             folders = network_folders(suite, dataset, model, replicate)
             networks += [NetworkFolder.from_path(experiment / f"replicate{replicate}" / folder) for folder in folders]
-    collect(networks, measured, options.out, evaluation_names(suite, "network"))
+    collect(networks, measured, options.out, evaluation_names(suite, "network"), oracle=suite.oracle is not None)
 
 
 def _tables(options: argparse.Namespace) -> None:
@@ -224,6 +235,10 @@ def parser() -> argparse.ArgumentParser:
     paths(dense, out="folder of the network", work="folder for checkpoints")
     score = add("score", _score, "Score every removable block with every criterion.")
     paths(score, network="folder of the network", out="scores.csv", cost="scoring.json")
+    oracle = add(
+        "oracle", _oracle, "Remove each block by itself: the loss on the validation split, also after a short fine-tuning."
+    )
+    paths(oracle, network="folder of the dense network", out="oracle.csv", cost="oracle.json", work="folder for checkpoints")
     rank = add("rank", _rank, "Turn scores into one ranking.csv for each criterion and draw.")
     paths(rank, scores="scores.csv", out="folder of the one-shot chains")
     one_shot = add("one-shot", _one_shot, "Remove blocks by rankings of the dense network, then fine-tune once.")

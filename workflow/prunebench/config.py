@@ -173,6 +173,15 @@ class Schedules(Section):
     """All blocks at once, then filters."""
 
 
+class Oracle(Section):
+    """How good each criterion is: every block of the dense network is removed by itself, to see what the validation loss becomes."""
+
+    epochs: int = Field(1, ge=0)
+    """Epochs of the short fine-tuning after the removal of one block, with the settings of `fine_tuning`; 0 for none."""
+    criteria: list[Reference] = Field(default_factory=list)
+    """Criteria to score and hold to the oracle beside those of the schedules; they are not followed."""
+
+
 class External(Section):
     """What rules of your own deliver (docs/adding-a-method.md)."""
 
@@ -266,6 +275,8 @@ class Suite(Section):
     """How energy and carbon are accounted."""
     external: External = Field(default_factory=External)
     """What rules of your own deliver."""
+    oracle: Oracle | None = None
+    """Whether criteria are held to the oracle; without this section they are not."""
 
 
 def parse(content: Mapping[str, Any], origin: str) -> Suite:

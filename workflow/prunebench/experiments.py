@@ -14,6 +14,7 @@ from prunebench import __version__, plugins
 from prunebench.artifacts import sha256_of
 from prunebench.config import Experiment, OperatingPoint, Suite
 from prunebench.criteria import Criterion, find_criterion
+from prunebench.criteria.consensus import OF_EIGHT
 from prunebench.data import Dataset, find_dataset
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import find_evaluation
@@ -53,6 +54,23 @@ def criteria(suite: Suite, schedule: str) -> dict[str, tuple[str, Criterion]]:
     """Criteria followed on a schedule: name to (reference in the config, criterion)."""
     section = getattr(suite.schedules, schedule.replace("-", "_"))
     return {(criterion := find_criterion(reference)).name: (reference, criterion) for reference in section.criteria}
+
+
+def scored(suite: Suite) -> dict[str, int]:
+    """References of all criteria that score the dense network, with the number of their draws."""
+    repeats: dict[str, int] = {}
+    for schedule in SCORING_SCHEDULES:
+        for name, (reference, _) in criteria(suite, schedule).items():
+            repeats[reference] = max(repeats.get(reference, 0), draws(suite, schedule, name))
+    for reference in suite.oracle.criteria if suite.oracle else []:
+        repeats.setdefault(reference, suite.schedules.one_shot.draws if find_criterion(reference).draws else 1)
+    return dict(sorted(repeats.items()))
+
+
+def subjects(suite: Suite) -> set[str]:
+    """What tables and figures there can be beside those of every suite: see ``prunebench.reporting.Place``."""
+    votes = {find_criterion(reference).name for reference in scored(suite)} & set(OF_EIGHT)
+    return ({"oracle"} if suite.oracle else set()) | ({"consensus"} if votes else set())
 
 
 def draws(suite: Suite, schedule: str, criterion: str) -> int:
@@ -140,16 +158,27 @@ def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
 def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
     """Settings of the job that scores a dense network with every criterion of the suite."""
     experiment = pairs(suite)[dataset, model].experiment
-    repeats: dict[str, int] = {}
-    for schedule in SCORING_SCHEDULES:
-        for name, (reference, _) in criteria(suite, schedule).items():
-            repeats[reference] = max(repeats.get(reference, 0), draws(suite, schedule, name))
+    repeats = scored(suite)
     return {
         **context(suite, dataset, model, replicate),
-        **files(experiment.dataset, experiment.model, *sorted(repeats)),
-        "criteria": dict(sorted(repeats.items())),
+        **files(experiment.dataset, experiment.model, *repeats),
+        "criteria": repeats,
         "sample": (experiment.sample or suite.sample).model_dump(),
         "constraints": suite.constraints.model_dump(),
+    }
+
+
+def oracle_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
+    """Settings of the job that removes each block of a dense network by itself. No criterion has a part in it."""
+    experiment = pairs(suite)[dataset, model].experiment
+    fine_tuning = (experiment.fine_tuning or suite.fine_tuning).model_dump()
+    assert suite.oracle is not None, "the workflow has the rule only where the config has the section"
+    return {
+        **context(suite, dataset, model, replicate),
+        **files(experiment.dataset, experiment.model),
+        "constraints": suite.constraints.model_dump(),
+        "fine_tuning": {**fine_tuning, "epochs_per_block": suite.oracle.epochs},
+        "energy": metering(suite),
     }
 
 
@@ -220,10 +249,11 @@ def mistakes(suite: Suite) -> list[str]:
             return None
 
     named: dict[str, str] = {}
-    for schedule, section in (("one-shot", suite.schedules.one_shot), ("iterative", suite.schedules.iterative)):
+    lists = {"schedules.one-shot": suite.schedules.one_shot.criteria, "schedules.iterative": suite.schedules.iterative.criteria}
+    for place, references in {**lists, "oracle": suite.oracle.criteria if suite.oracle else []}.items():
         seen: set[str] = set()
-        for index, reference in enumerate(section.criteria):
-            key = f"schedules.{schedule}.criteria[{index}]"
+        for index, reference in enumerate(references):
+            key = f"{place}.criteria[{index}]"
             criterion = look(key, find_criterion, reference)
             if criterion:
                 if criterion.name in seen or named.setdefault(criterion.name, reference) != reference:

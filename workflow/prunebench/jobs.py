@@ -66,6 +66,14 @@ class ScoreJob(Job):
     constraints: ConstraintsSection
 
 
+class OracleJob(Job):
+    """Remove each block by itself; ``fine_tuning.epochs_per_block`` is the length of the short fine-tuning, 0 for none."""
+
+    constraints: ConstraintsSection
+    fine_tuning: FineTuning
+    energy: EnergySection
+
+
 class RankJob(Section):
     """Turn scores into rankings."""
 
@@ -96,6 +104,10 @@ class FiltersJob(Job):
     epochs: int
     fine_tuning: FineTuning
     energy: EnergySection
+
+
+TrainingJob = DenseJob | ChainJob | FiltersJob | OracleJob
+"""Jobs that train."""
 
 
 class Options(Section):

@@ -18,7 +18,7 @@ from prunebench.data import Dataset, Split, SplitName, find_dataset, load_splits
 from prunebench.energy_meter import EnergyMeter
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, find_evaluation
-from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, FiltersJob, Job, ScoreJob
+from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, FiltersJob, Job, ScoreJob, TrainingJob
 from prunebench.models import find_model
 from prunebench.models.files import build, load_architecture, load_network, load_weights
 from prunebench.models.modules import BlockNetwork
@@ -56,10 +56,10 @@ def load(job: Job, split: SplitName) -> Split:
     )
 
 
-def workshop(job: DenseJob | ChainJob | FiltersJob, meter: EnergyMeter) -> Workshop:
+def workshop(job: TrainingJob, meter: EnergyMeter) -> Workshop:
     """What all trainings of a job share. The test split is not among it."""
     settings: Training
-    if isinstance(job, ChainJob | FiltersJob):
+    if not isinstance(job, DenseJob):
         purpose, settings, epochs_per_block = "fine-tuning", job.fine_tuning, job.fine_tuning.epochs_per_block
         # What says which blocks go is left out: another operating point, say, leaves the steps that are finished as they are.
         relevant = {"version", "dataset", "model", "threads", "device", "data", "fine_tuning", "energy"}
@@ -86,7 +86,7 @@ def plugin_digests(*references: str) -> list[str]:
     return [sha256_of(Path(reference)) for reference in references if reference.endswith(".py")]
 
 
-def meter(job: DenseJob | ChainJob | FiltersJob) -> EnergyMeter:
+def meter(job: TrainingJob) -> EnergyMeter:
     """The energy meter that a job's config asks for."""
     energy = job.energy
     return EnergyMeter(
@@ -152,8 +152,9 @@ def score_all(
 ) -> tuple[list[tuple[Any, ...]], dict[str, dict[str, float]]]:
     """Rows of ``scores.csv`` and what each criterion cost, for criteria with the numbers of their draws.
 
-    The cost of a criterion is what it would be by itself: the shared sweep and the criteria that it combines included. A pass is
-    one of the whole sample over all blocks.
+    What a criterion combines has rows too, so that its vote can be told from the others; parts that draw have none of their own,
+    since they are drawn again for each criterion that asks. The cost of a criterion is what it would be by itself: the shared
+    sweep and the criteria that it combines included. A pass is one of the whole sample over all blocks.
     """
     rows: list[tuple[Any, ...]] = []
     costs: dict[str, dict[str, float]] = {}
@@ -171,7 +172,7 @@ def score_all(
             spent[criterion.name] = [sum(values) for values in zip(own, *parts, strict=True)]
         return spent[criterion.name]
 
-    for criterion, draws in criteria:
+    for criterion, draws in with_parts(criteria):
         sweeps = bool(needs_of([criterion]) & {"features", "labels", "values"})
         if sweeps:
             probe.statistics  # noqa: B018 (the sweep is timed by itself)
@@ -188,6 +189,16 @@ def score_all(
             "backward_passes": backward,
         }
     return rows, costs
+
+
+def with_parts(criteria: Sequence[tuple[Criterion, Sequence[int]]]) -> list[tuple[Criterion, Sequence[int]]]:
+    """The criteria and, behind them, those they combine that are not among them: each once, without those that draw."""
+    every = list(criteria)
+    for criterion, _ in every:  # the list grows: parts may have parts
+        for part in map(find_criterion, criterion.combines):
+            if not part.draws and all(part.name != known.name for known, _ in every):
+                every.append((part, range(1)))
+    return every
 
 
 def score(job: ScoreJob, network: Path, out: Path, cost: Path) -> None:

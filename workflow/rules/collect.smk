@@ -5,7 +5,7 @@ rule collect:
         expand(
             "results/{suite}/tables/{table}.{format}",
             suite=SUITE.suite,
-            table=["results", "measured", "scores", "removals"],
+            table=["results", "measured", "scores", "removals", "oracle"],
             format=["csv", "parquet"],
         ),
         expand("results/{suite}/tables/provenance.csv", suite=SUITE.suite),

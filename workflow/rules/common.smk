@@ -19,9 +19,8 @@ os.environ.update(
 )
 
 from prunebench import config as suite_config
-from prunebench import experiments
+from prunebench import experiments, reporting
 from prunebench.errors import PrunebenchError
-from prunebench.reporting import FIGURES, TABLES
 
 try:
     SUITE = suite_config.parse(config, ", ".join(map(str, workflow.configfiles)) or "--config")
@@ -30,6 +29,8 @@ except PrunebenchError as error:
     sys.exit(f"The configuration is refused:\n{error}")
 
 PAIRS = experiments.pairs(SUITE)
+TABLES = reporting.shown(reporting.TABLES, experiments.subjects(SUITE))
+FIGURES = reporting.shown(reporting.FIGURES, experiments.subjects(SUITE))
 NETWORK = ["architecture.json", "weights.safetensors"]
 # A job may use a GPU unless the suite says otherwise; locally this counts only under --resources gpu=N.
 GPUS = 0 if SUITE.device == "cpu" else 1
@@ -187,7 +188,8 @@ def all_results():
         files += expand(f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place)
         ranked = sorted(chain for chain in chained if chain.startswith("one-shot/"))
         files += expand(f"{REPLICATE}/{{chain}}/ranking.csv", chain=ranked, **place)
-        files += expand(f"{REPLICATE}/dense/scoring.json", **place)
+        dense = ["scoring.json", *(["oracle.csv", "oracle.json"] if SUITE.oracle else [])]
+        files += expand(f"{REPLICATE}/dense/{{file}}", file=dense, **place)
         files += expand(
             "results/{suite}/{dataset}/{model}/measured/{name}.json",
             name=experiments.evaluation_names(SUITE, "architecture"),

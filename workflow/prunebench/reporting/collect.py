@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from prunebench import artifacts
+from prunebench.criteria.consensus import METRICS, OF_EIGHT
 from prunebench.errors import PrunebenchError
 from prunebench.models import Architecture
 
@@ -20,6 +21,7 @@ DENSE = "dense"
 DELIVERED = "delivered"
 TRAINING = "training"
 SCORING = "scoring"
+ORACLE = "oracle"
 
 NETWORK_COLUMNS = ("suite", "dataset", "model", "replicate", "schedule", "criterion", "draw", "operating_point")
 RESULT_COLUMNS = (*NETWORK_COLUMNS, "blocks_removed", "evaluation", "quantity", "value", "source")
@@ -27,10 +29,12 @@ MEASURED_COLUMNS = (*RESULT_COLUMNS, "method")
 CHAIN_COLUMNS = ("suite", "dataset", "model", "replicate", "schedule", "chain_criterion")
 SCORE_COLUMNS = (*CHAIN_COLUMNS, "step", "criterion", "draw", "removes", "block", "score")
 REMOVAL_COLUMNS = (*CHAIN_COLUMNS, "draw", "step", "block", "score")
+_LOSSES = ("block", "fine_tuning_epochs", "cross_entropy_nats", "accuracy_percent", "images")
+ORACLE_COLUMNS = (*NETWORK_COLUMNS[:4], *_LOSSES)
 PROVENANCE_COLUMNS = ("source", "config_sha256", "seed", "commit", "created", "hardware", "versions")
 
-_INTEGERS = {"replicate", "draw", "blocks_removed", "step"}
-_FLOATS = {"value", "score"}
+_INTEGERS = {"replicate", "draw", "blocks_removed", "step", "fine_tuning_epochs", "images"}
+_FLOATS = {"value", "score", "cross_entropy_nats", "accuracy_percent"}
 _NAME = r"[A-Za-z0-9_-]+"
 _FOLDER = re.compile(
     rf"(?:^|.*/)(?P<suite>{_NAME})/(?P<dataset>{_NAME})/(?P<model>{_NAME})/replicate(?P<replicate>\d+)/"
@@ -118,16 +122,23 @@ class NetworkFolder:
 
 @dataclass(frozen=True)
 class Tables:
-    """The four tidy tables of one suite, as read back by ``read_tables``."""
+    """The tidy tables of one suite, as read back by ``read_tables``."""
 
     results: pd.DataFrame
     measured: pd.DataFrame
     scores: pd.DataFrame
     removals: pd.DataFrame
+    oracle: pd.DataFrame
 
     def designs(self) -> list[tuple[str, str]]:
         """The (dataset, model) pairs that have results, sorted."""
         return sorted({(str(d), str(m)) for d, m in zip(self.results["dataset"], self.results["model"], strict=True)})
+
+    def subjects(self) -> set[str]:
+        """What there is to show beside what every suite has (``prunebench.reporting.Place``)."""
+        scored = set(self.scores.loc[self.scores["schedule"] == DENSE, "criterion"])
+        voted = scored & set(OF_EIGHT) and scored >= set(METRICS)
+        return ({"oracle"} if len(self.oracle) else set()) | ({"consensus"} if voted else set())
 
 
 def architecture_id(architecture: Mapping[str, Any]) -> str:
@@ -147,8 +158,9 @@ def collect(
     measured: Iterable[Path],
     out: Path,
     evaluations: Sequence[str] | None = None,
+    oracle: bool = False,
 ) -> None:
-    """Write the tidy tables (``results``, ``measured``, ``scores``, ``removals`` as CSV and Parquet) and their provenance.
+    """Write the tidy tables (the fields of ``Tables``, as CSV and Parquet) and their provenance.
 
     The bytes written depend on the content of the files alone, not on their order or on where they lie.
 
@@ -157,11 +169,12 @@ def collect(
         measured: the files ``<suite>/<dataset>/<model>/measured/<evaluation>.json``.
         out: the folder of the tables.
         evaluations: names of the evaluations that every network must have; ``None`` takes all files that are there.
+        oracle: whether every dense network must have an ``oracle.csv``; one that an earlier config left does not count.
 
     Raises:
         PrunebenchError: a file is missing, corrupt or breaks the contract; the message names it.
     """
-    reader = _Reader(evaluations)
+    reader = _Reader(evaluations, oracle)
     for network in sorted(set(networks)):
         reader.read_network(network)
     if not reader.architectures:
@@ -172,6 +185,7 @@ def collect(
     _write_table(out / "measured", MEASURED_COLUMNS, reader.measured)
     _write_table(out / "scores", SCORE_COLUMNS, reader.scores)
     _write_table(out / "removals", REMOVAL_COLUMNS, reader.removals)
+    _write_table(out / "oracle", ORACLE_COLUMNS, reader.oracle_rows)
     artifacts.write_csv(out / "provenance.csv", PROVENANCE_COLUMNS, sorted(reader.provenance))
 
 
@@ -186,6 +200,7 @@ def read_tables(tables: Path) -> Tables:
         measured=_read_table(tables / "measured.csv", MEASURED_COLUMNS),
         scores=_read_table(tables / "scores.csv", SCORE_COLUMNS),
         removals=_read_table(tables / "removals.csv", REMOVAL_COLUMNS),
+        oracle=_read_table(tables / "oracle.csv", ORACLE_COLUMNS),
     )
     suites = sorted(read.results["suite"].unique())
     if len(suites) != 1:
@@ -196,13 +211,15 @@ def read_tables(tables: Path) -> Tables:
 class _Reader:
     """Gathers the rows of all tables, file by file."""
 
-    def __init__(self, evaluations: Sequence[str] | None) -> None:
+    def __init__(self, evaluations: Sequence[str] | None, oracle: bool) -> None:
         self.evaluations = evaluations
+        self.oracle = oracle
         self.architectures: list[tuple[NetworkFolder, int, str]] = []
         self.results: list[tuple[Any, ...]] = []
         self.measured: list[tuple[Any, ...]] = []
         self.scores: list[tuple[Any, ...]] = []
         self.removals: list[tuple[Any, ...]] = []
+        self.oracle_rows: list[tuple[Any, ...]] = []
         self.provenance: set[tuple[Any, ...]] = set()
         self._dense_blocks: dict[tuple[str, str, str, int], int] = {}
         self._chains_read: set[Path] = set()
@@ -287,15 +304,17 @@ class _Reader:
         wanted = ("epochs", "epochs_per_block", "validation_accuracy")
         values = {key: training[key] for key in wanted if key in training}
         self._add_results(network, blocks_removed, TRAINING, values, path)
-        energy = training.get("energy") or {}
+        self._add_energy(network, blocks_removed, TRAINING, training.get("energy") or {}, path)
+        self._add_provenance(network.source(path), training)
+
+    def _add_energy(self, network: NetworkFolder, blocks_removed: int, evaluation: str, energy: object, path: Path) -> None:
         if not isinstance(energy, dict):
             raise PrunebenchError(f"{path}: energy is {energy!r}, expected an object")
         labels = {"energy_method": str(energy.get("method") or "")}
         numbers = {key: value for key, value in energy.items() if not isinstance(value, str)}
         for quantity, value in _numbers(path, numbers).items():
-            row = (*network.keys, blocks_removed, TRAINING, quantity, value, network.source(path))
+            row = (*network.keys, blocks_removed, evaluation, quantity, value, network.source(path))
             self.measured.append((*row, _method(quantity, labels)))
-        self._add_provenance(network.source(path), training)
 
     def _read_chain(self, network: NetworkFolder, blocks_removed: int) -> None:
         folder = network.chain_folder
@@ -312,6 +331,8 @@ class _Reader:
                 self.scores.append((*chain, step, row["criterion"], draw, row["removes"], row["block"], score))
         if (folder / "scoring.json").exists() and network.is_dense:
             self._read_scoring(network, folder / "scoring.json")
+        if network.is_dense and self.oracle:
+            self._read_oracle(network)
         decides = network.schedule in ("one-shot", "iterative")
         if network.is_dense or not (decides or (folder / "removals.csv").exists()):
             return
@@ -333,6 +354,20 @@ class _Reader:
             if content.get("images") is not None:
                 images = _numbers(path, {"images": content["images"]})["images"]
                 self.measured.append((*keys, "images", images, network.source(path), ""))
+
+    def _read_oracle(self, network: NetworkFolder) -> None:
+        """The losses without each block, and what finding them cost."""
+        path = network.folder / "oracle.csv"
+        for line, row in _csv_rows(path, _LOSSES):
+            numbers = [_float(line, row, column) for column in ("cross_entropy_nats", "accuracy_percent")]
+            if None in numbers:
+                raise PrunebenchError(f"{line}: cross_entropy_nats or accuracy_percent is empty")
+            whole = [_whole(line, row, column) for column in ("fine_tuning_epochs", "images")]
+            self.oracle_rows.append((*network.keys[:4], row["block"], whole[0], *numbers, whole[1]))
+        path = network.folder / "oracle.json"
+        content = artifacts.read_json(path, ["epochs"])
+        self._add_provenance(network.source(path), content)
+        self._add_energy(network, 0, ORACLE, content.get("energy") or {}, path)
 
     def _add_results(self, network: NetworkFolder, blocks_removed: int, evaluation: str, values: object, path: Path) -> None:
         for quantity, value in _numbers(path, values).items():

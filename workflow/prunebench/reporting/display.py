@@ -7,20 +7,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from prunebench.criteria.consensus import METRICS, OF_EIGHT
 from prunebench.reporting.collect import DENSE
 
 BASELINES = ("random", "first", "last")
-_LEADING = (
-    "consensus",
-    "cka",
-    "linear_0",
-    "linear_1",
-    "permutation",
-    "gaussian_stochastic_0",
-    "gaussian_stochastic_1",
-    "gaussian_stochastic_2",
-    "wasserstein",
-)
+# Each consensus, then the metrics in the same order as those that were left out.
+_LEADING = (*OF_EIGHT, *(f"consensus_without_{metric}" for metric in METRICS), *METRICS)
 _SCHEDULES = ("one-shot", "iterative", "one-shot-filters", "delivered")
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from scipy.stats import kendalltau, rankdata
 
 from prunebench import artifacts
 from prunebench.errors import PrunebenchError
-from prunebench.reporting import FIGURES
+from prunebench.reporting import FIGURES, quality, shown
 from prunebench.reporting.collect import DENSE, Tables, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.tables import MINUS, accuracy_by_replicate
@@ -114,7 +114,7 @@ def write_figures(tables: Path, out: Path) -> list[Path]:
     tidy = read_tables(tables)
     written = []
     for dataset, model in tidy.designs():
-        for name in FIGURES:
+        for name in shown(FIGURES, tidy.subjects()):
             figure = make_figure(name, tidy, dataset, model)
             written += save(figure, out / f"{name}_{dataset}_{model}")
     return written
@@ -134,7 +134,7 @@ def make_figure(name: str, tables: Tables, dataset: str, model: str) -> Figure:
     def of_pair(frame: pd.DataFrame) -> pd.DataFrame:
         return frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
 
-    chosen = Tables(*(of_pair(f) for f in (tables.results, tables.measured, tables.scores, tables.removals)))
+    chosen = Tables(**{field.name: of_pair(getattr(tables, field.name)) for field in fields(Tables)})
     with _style():
         return _DRAW[name](chosen, f"{dataset}, {model}")
 
@@ -167,7 +167,10 @@ def _accuracy(tables: Tables, title: str) -> Figure:
         return _note(title, "No pruned network has both an accuracy and a FLOPs reduction.")
     criteria = ordered_criteria(networks["criterion"])
     looks = _looks(criteria)
-    figure = Figure(figsize=(3.1 * len(schedules) + 2.3, 3.7), layout="constrained")
+    legend = _legend(criteria, looks)
+    # The legend stands beside the panels and may be the longer of the two.
+    lines = sum(1 + handle.get_label().count("\n") for handle in legend)
+    figure = Figure(figsize=(3.1 * len(schedules) + 2.3, max(3.7, 0.17 * lines + 0.3)), layout="constrained")
     panels = figure.subplots(1, len(schedules), sharey=True, squeeze=False)[0]
     for panel, schedule in zip(panels, schedules, strict=True):
         rows = networks[networks["schedule"] == schedule]
@@ -177,7 +180,7 @@ def _accuracy(tables: Tables, title: str) -> Figure:
     panels[0].set_ylabel("Accuracy change against dense (pp)")
     if len(schedules) > 1:
         figure.suptitle(title, fontsize=9.5)
-    figure.legend(handles=_legend(criteria, looks), loc="outside right upper", frameon=False, handlelength=3.4)
+    figure.legend(handles=legend, loc="outside right upper", frameon=False, handlelength=3.4)
     return figure
 
 
@@ -233,7 +236,7 @@ def _looks(criteria: Sequence[str]) -> dict[str, _Look]:
     for criterion in criteria:
         if criterion in _LOOKS:
             looks[criterion] = _LOOKS[criterion]
-        elif criterion in _METRICS or own == len(_OWN):
+        elif criterion in _METRICS or criterion.startswith("consensus_") or own == len(_OWN):
             looks[criterion] = _Look(_GREY, _MUTED_MARKERS[muted % len(_MUTED_MARKERS)], "-", prominent=False)
             muted += 1
         else:
@@ -349,6 +352,63 @@ def _agreement(tables: Tables, title: str) -> Figure:
     _bare(axes)
     axes.set_title(f"{title}: rank agreement", pad=8)
     _colour_bar(figure, axes, -1, 1, "Kendall's \u03c4" + _mean_over(replicates), "RdBu_r")
+    return figure
+
+
+# --- how good criteria are -------------------------------------------------------------------------------------------
+
+# Two colours of Okabe and Ito that differ in lightness too; the markers differ in shape and filling.
+_VARIANTS: list[dict[str, Any]] = [
+    {"color": "#D55E00", "marker": "o", "markerfacecolor": "white"},
+    {"color": "#0072B2", "marker": "D"},
+]
+
+
+def _quality(tables: Tables, title: str) -> Figure:
+    """Rank correlation with the oracle and relative regret of each criterion, with intervals."""
+    data = quality.quality(tables)
+    data = data[data["criterion"] != quality.RANDOM]
+    if data.empty:
+        return _note(title, "No criterion was held to the oracle.")
+    criteria, lengths = ordered_criteria(data["criterion"]), sorted(data["fine_tuning_epochs"].unique())
+    figure = Figure(figsize=(7.2, 0.27 * len(criteria) + 1.7), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    handles = []
+    for number, (epochs, look) in enumerate(zip(lengths, _VARIANTS, strict=False)):
+        rows = data[data["fine_tuning_epochs"] == epochs].set_index("criterion").loc[criteria]
+        places = np.arange(len(criteria)) + (number - (len(lengths) - 1) / 2) * 0.3
+        for axes, name in ((left, "tau"), (right, "relative_regret")):
+            low, high = rows[f"{name}_low"], rows[f"{name}_high"]
+            axes.hlines(places, low, high, color=look["color"], linewidth=1.2, zorder=2)
+            axes.plot(rows[name], places, linestyle="", markersize=4.2, markeredgewidth=1.0, zorder=3, **look)
+        label = f"after {epochs} epoch{'s' if epochs > 1 else ''} of fine-tuning" if epochs else "without fine-tuning"
+        handles.append(Line2D([], [], label=f"loss {label}", linewidth=1.2, markersize=4.2, **look))
+    left.set_yticks(range(len(criteria)), criteria)
+    left.set_ylim(len(criteria) - 0.5, -0.5)
+    left.set_xlim(-1.05, 1.05)
+    # The worst choices are many times as bad as a random one: above 1 the axis is logarithmic, so that it holds them too.
+    right.set_xscale("symlog", linthresh=1, linscale=1.4)
+    furthest = max(1.2, float(np.nanmax(data[["relative_regret", "relative_regret_high"]].to_numpy(float), initial=0.0)))
+    right.set_xlim(-0.06, 1.1 * furthest)
+    ticks = [tick for tick in (0, 0.25, 0.5, 0.75, 1, 2, 5, 10, 20, 50, 100) if tick <= furthest]
+    right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    right.minorticks_off()
+    for axes, marks in ((left, {0: "random", 1: "oracle"}), (right, {0: "oracle", 1: "random"})):
+        for place, word in marks.items():
+            axes.axvline(place, color="0.3", linewidth=0.9, linestyle="-" if word == "oracle" else (0, (2, 1)), zorder=1)
+            axes.text(place, 1.01, word, ha="center", va="bottom", fontsize=7, transform=axes.get_xaxis_transform())
+        axes.grid(axis="y", visible=False)
+        sns.despine(ax=axes, left=True)
+        axes.tick_params(axis="y", length=0)
+        for place in range(0, len(criteria), 2):
+            axes.axhspan(place - 0.5, place + 0.5, color="0.965", linewidth=0, zorder=0)
+    replicates = int(data["n"].max())
+    left.set_xlabel("Kendall's \u03c4 with the oracle" + _mean_over(replicates))
+    right.set_xlabel("Relative regret (logarithmic above 1)" + _mean_over(replicates))
+    over = data["resampled"].iloc[0] + (" of one dense network" if replicates == 1 else "")
+    handles.append(Line2D([], [], color="none", label=f"bars: 95 % bootstrap over {over}"))
+    figure.suptitle(f"{title}: criteria held to the oracle", fontsize=9.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -503,6 +563,7 @@ def _mean_over(replicates: int) -> str:
 
 
 _DRAW: dict[str, Callable[[Tables, str], Figure]] = {
+    "quality": _quality,
     "accuracy": _accuracy,
     "scores": _scores,
     "agreement": _agreement,

@@ -15,8 +15,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from prunebench import artifacts
-from prunebench.reporting import TABLES, statistics
-from prunebench.reporting.collect import DENSE, SCORING, TRAINING, read_tables
+from prunebench.reporting import TABLES, quality, shown, statistics
+from prunebench.reporting.collect import DENSE, ORACLE, SCORING, TRAINING, Tables, read_tables
 from prunebench.reporting.display import (
     BASELINES,
     criterion_order,
@@ -45,6 +45,7 @@ _LATEX_SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "\u0394": r"$\Delta$",
+    "\u03c4": r"$\tau$",
     MINUS: "$-$",
     PLUS_MINUS: r"$\pm$",
     NOTHING: "--",
@@ -76,7 +77,7 @@ class Table:
 
 
 def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
-    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` for every name of ``TABLES``.
+    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` for every name of ``TABLES`` that the suite has something for.
 
     Args:
         tables: the folder of the tidy tables.
@@ -97,8 +98,10 @@ def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
         "versus_dense": lambda: _versus(statistics.compare(tidy.results, DENSE), DENSE),
         "cost": lambda: _cost(tidy.measured),
         "scoring_cost": lambda: _scoring_cost(tidy.measured),
+        "quality": lambda: _quality(tidy),
+        "consensus_parts": lambda: _consensus_parts(tidy),
     }
-    made = {name: make[name]() for name in TABLES}
+    made = {name: make[name]() for name in shown(TABLES, tidy.subjects())}
     written = []
     for table in made.values():
         stem = (out or tables) / table.name
@@ -307,7 +310,7 @@ def summarise_cost(measured: pd.DataFrame) -> pd.DataFrame:
 
     A column ``<evaluation>.method`` says for each evaluation whether its values were measured or estimated.
     """
-    rows = measured[measured["evaluation"] != SCORING].copy()
+    rows = measured[~measured["evaluation"].isin([SCORING, ORACLE])].copy()
     if rows.empty:
         return pd.DataFrame(columns=[*_NETWORK, "blocks_removed", "n"])
     rows["column"] = rows["evaluation"] + "." + rows["quantity"]
@@ -418,6 +421,80 @@ def _scoring_cost(measured: pd.DataFrame) -> Table:
     )
     data = summarise_scoring(measured)
     return Table("scoring_cost", caption, data, columns, group=("dataset", "model"), rule_after=None)
+
+
+def _quality(tidy: Tables) -> Table:
+    first = f"relative_regret_first{quality.FIRST}"
+    columns = [
+        Column("Fine-tuning (epochs)", lambda row: str(row.fine_tuning_epochs)),
+        Column("Criterion", lambda row: row.criterion, right=False),
+        Column("Kendall's \u03c4", lambda row: _bounded(row, "tau")),
+        Column("Regret (nats)", lambda row: _bounded(row, "regret_nats", digits=3)),
+        Column("Relative regret", lambda row: _bounded(row, "relative_regret")),
+        Column(f"Relative regret, first {quality.FIRST}", lambda row: _bounded(row, first)),
+        Column("Forward passes", lambda row: compact(row.forward_passes)),
+        Column("Backward passes", lambda row: compact(row.backward_passes)),
+        Column("n", lambda row: str(row.n)),
+    ]
+    data = quality.quality(tidy)
+    bounds = f"95 % percentile bootstrap intervals over {' or '.join(data['resampled'].unique())}"
+    given = " of this one dense network: they say nothing of training it again" if (data["n"] == 1).any() else ""
+    caption = (
+        "Each criterion against the oracle: the validation loss (cross-entropy) after removing each candidate block of the dense "
+        "network by itself, without fine-tuning (0 epochs) and after a short one. \u03c4: rank correlation (tau-b) of the "
+        "scores with the losses; 1 is the oracle's order. Regret: loss without the block that the criterion removes first, "
+        "minus the lowest loss; relative: 0 is the oracle's choice, 1 what a random choice has on average. First "
+        f"{quality.FIRST}: mean over the first {quality.FIRST} choices, each removed by itself. Means over n replicates, with "
+        f"{bounds}{given}. Random removal: expected values. The oracle looks at one block at a time and at a short "
+        "fine-tuning: its best k blocks need not be the best set of k."
+    )
+    return Table("quality", caption, data, columns, group=("dataset", "model"), rule_after="fine_tuning_epochs")
+
+
+def _bounded(row: Any, name: str, digits: int = 2, sign: bool = False) -> str:
+    """A value and its interval, if it has one."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if math.isnan(low):
+        return number(row[name], digits, sign)
+    return f"{number(row[name], digits, sign)} [{number(low, digits, sign)}, {number(high, digits, sign)}]"
+
+
+def _count_in(name: str, row: Any) -> str:
+    return compact(row[name])
+
+
+def _change_in(name: str, row: Any) -> str:
+    return _bounded(row, name, sign=True)
+
+
+def _consensus_parts(tidy: Tables) -> Table:
+    data = quality.consensus_parts(tidy)
+    columns = [
+        Column("Consensus", lambda row: row.consensus, right=False),
+        Column("Metric left out", lambda row: row.metric, right=False),
+        Column("\u03c4 of the metric with the consensus", lambda row: number(row.tau_with_consensus, 2)),
+        Column("\u03c4 of the rest with the consensus", lambda row: number(row.tau_without, 2)),
+    ]
+    for name in data.columns:
+        if match := re.fullmatch(r"changed_of_first_(\d+)", name):
+            columns.append(Column(f"Changed of first {match[1]}", partial(_count_in, name)))
+        elif match := re.fullmatch(r"(tau|relative_regret)_change_(\d+)", name):
+            what = "\u03c4" if match[1] == "tau" else "relative regret"
+            columns.append(Column(f"\u0394 {what}, {match[2]} epoch{'s' * (match[2] != '1')}", partial(_change_in, name)))
+    columns.append(Column("n", lambda row: str(row.n)))
+    caption = (
+        "What each metric contributes to the consensus of eight: the consensus without it against the full one, by the dense "
+        "network's scores; means over n replicates. \u03c4: Kendall's tau-b over the candidate blocks; the rest: the other seven. "
+        "Changed of first k: how many of the first k blocks go out of them, for the numbers of blocks that the operating points "
+        "remove, constraints aside."
+    )
+    if any("_change_" in name for name in data.columns):
+        caption += (
+            " \u0394: without the metric minus with it, against the oracle (see table quality) without fine-tuning (0 epochs) "
+            "and after a short one, with 95 % percentile bootstrap intervals. A lower \u03c4 or a higher relative regret says that "
+            "the metric helps."
+        )
+    return Table("consensus_parts", caption, data, columns, group=("dataset", "model"), rule_after="consensus")
 
 
 # --- numbers as text -------------------------------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""The oracle: what removing each block really does, tried block by block. Criteria are held to it (``reporting/quality.py``).
+
+It looks at one block at a time, so it says which block should go first and not which set of k blocks should go.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from prunebench.artifacts import read_json, write_csv, write_json
+from prunebench.data import Split
+from prunebench.energy_meter import Energy
+from prunebench.errors import PrunebenchError
+from prunebench.evaluation.accuracy import classify
+from prunebench.jobs import OracleJob
+from prunebench.models.files import load_network, load_weights
+from prunebench.provenance import provenance
+from prunebench.pruning import Step, remove_and_tune
+from prunebench.stages import meter, workshop
+from prunebench.surgery import Constraints, candidates, remove
+
+COLUMNS = ("block", "fine_tuning_epochs", "cross_entropy_nats", "accuracy_percent", "images")
+
+
+def oracle(job: OracleJob, dense_folder: Path, out: Path, cost: Path, work: Path) -> None:
+    """Remove each candidate block of a dense network by itself and look at the validation split, before and after fine-tuning.
+
+    Every block gets the same epochs with the same images in the same order. The test split is not read. A block that was
+    fine-tuned before lies in the work folder and is not trained again.
+
+    Args:
+        job: What to do.
+        dense_folder: The network to start from.
+        out: ``oracle.csv``: a row for each block and length of fine-tuning, 0 first.
+        cost: ``oracle.json``: epochs, and the energy of all fine-tuning.
+        work: Folder for checkpoints and finished blocks.
+
+    Raises:
+        PrunebenchError: a loss is not finite.
+    """
+    dense = Step(dense_folder, ())
+    weights, architecture = load_weights(dense_folder), dense.architecture
+    epochs = job.fine_tuning.epochs_per_block
+    rows: list[tuple[Any, ...]] = []
+    energy = Energy()
+    with meter(job) as counted:
+        shop = workshop(job, counted)
+        for block in tqdm(candidates(architecture, Constraints(**job.constraints.model_dump())), desc="oracle", unit="block"):
+            network, _ = remove(weights, architecture, [block])
+            rows.append((block, 0, *_look(network, shop.validation_split, shop.device, f"without {block}")))
+            if epochs:
+                step = remove_and_tune(shop, dense, [block], work / block, f"oracle {block}")
+                where = f"without {block}, after {epochs} epochs"
+                rows.append((block, epochs, *_look(load_network(step.folder), shop.validation_split, shop.device, where)))
+                path = step.folder / "training.json"
+                energy = energy + Energy.from_json(read_json(path, ["energy"])["energy"], str(path))
+    write_csv(out, COLUMNS, rows)
+    spent = {"energy": energy.to_json()} if epochs else {}
+    write_json(cost, {"epochs": epochs, **spent, "provenance": provenance(job.config_sha256, job.seed)})
+
+
+def _look(network: nn.Module, split: Split, device: str, where: str) -> tuple[float, float, int]:
+    """Mean cross-entropy (nats), accuracy (%) and number of images."""
+    correct, loss = classify(network, split, torch.device(device), batch_size=500)
+    if not math.isfinite(loss):
+        raise PrunebenchError(f"oracle: {where}: the validation loss is {loss}; it cannot be compared with that of other blocks")
+    return loss, 100.0 * correct / len(split), len(split)
