@@ -111,6 +111,27 @@ def _measure(options: argparse.Namespace) -> None:
     stages.measure(job, [options.experiment / network for network in options.networks], options.out)
 
 
+def _deliver(options: argparse.Namespace) -> None:
+    from prunebench.jobs import DeliverJob, read_job
+
+    job = read_job(DeliverJob, options.settings)
+    _threads(job.threads)
+    from prunebench import delivered
+
+    delivered.deliver(job, options.replicate)
+
+
+def _audit_series(options: argparse.Namespace) -> None:
+    from prunebench.jobs import AuditJob, read_job
+
+    job = read_job(AuditJob, options.settings)
+    _threads(job.threads)
+    from prunebench import delivered
+
+    with _alone_in(options.work):
+        delivered.audit(job, options.replicate, options.work)
+
+
 def _collect(options: argparse.Namespace) -> None:
     from prunebench.config import parse
     from prunebench.experiments import evaluation_names, network_folders, pairs
@@ -208,6 +229,10 @@ def parser() -> argparse.ArgumentParser:
     paths(evaluate, replicate="folder of the replicate; the dense network is in dense/")
     measure = add("measure", _measure, "Measure latency and energy once for each distinct architecture.")
     paths(measure, experiment="folder of the experiment", out="folder of the results")
+    deliver = add("deliver", _deliver, "Take over finished networks from files.")
+    paths(deliver, replicate="folder of the replicate; the networks go to delivered/")
+    series = add("audit-series", _audit_series, "Say which blocks went between the networks that were delivered.")
+    paths(series, replicate="folder of the replicate", work="folder for scores")
     collect = add("collect", _collect, "Gather all results in tidy tables.", settings=False)
     paths(collect, results="folder of all suites", out="folder of the tables")
     collect.add_argument("--suite", required=True, metavar="JSON", help="the whole config")

@@ -66,6 +66,21 @@ class ScoreJob(Job):
     constraints: ConstraintsSection
 
 
+class DeliverJob(Job):
+    """Take over networks from files; ``networks`` maps folders below the replicate's to where they come from."""
+
+    networks: dict[str, str]
+
+
+class AuditJob(Job):
+    """Audit delivered networks; ``series`` maps methods to the names of their networks in order."""
+
+    series: dict[str, list[str]]
+    criteria: list[str]
+    sample: Sample
+    constraints: ConstraintsSection
+
+
 class RankJob(Section):
     """Turn scores into rankings."""
 
