@@ -30,6 +30,7 @@ MARGIN = 0.12
 DESCENT = 0.08
 """Mean similarity of the kept blocks below which a network shows no sign of descending from the one before it."""
 
+# The columns of audit.csv and audit_choices.csv.
 AUDIT = ("step", "from", "to", "block", "index", "status", "similarity", "confidence", "verdict")
 CHOICES = ("step", "from", "to", "criterion", "removed", "candidates", "choice", "hits", "expected_hits")
 

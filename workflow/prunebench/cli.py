@@ -134,7 +134,8 @@ def _audit_series(options: argparse.Namespace) -> None:
 
 def _collect(options: argparse.Namespace) -> None:
     from prunebench.config import parse
-    from prunebench.experiments import evaluation_names, network_folders, pairs
+    from prunebench.experiments import audited, evaluation_names, network_folders, pairs
+    from prunebench.reporting.audit import collect_audits
     from prunebench.reporting.collect import NetworkFolder, collect
 
     try:
@@ -142,13 +143,17 @@ def _collect(options: argparse.Namespace) -> None:
     except json.JSONDecodeError as error:
         raise PrunebenchError(f"--suite: not JSON: {error}") from None
     suite = parse(content, "--suite")
-    networks, measured = [], []
+    networks, measured, audits = [], [], []
     for dataset, model in pairs(suite):
         experiment = options.results / suite.suite / dataset / model
         measured += [experiment / "measured" / f"{name}.json" for name in evaluation_names(suite, "architecture")]
         for replicate in range(suite.replicates):
             folders = network_folders(suite, dataset, model, replicate)
             networks += [NetworkFolder.from_path(experiment / f"replicate{replicate}" / folder) for folder in folders]
+            for method in audited(suite, dataset, model):
+                keys = (suite.suite, dataset, model, replicate, method)
+                audits.append((keys, experiment / f"replicate{replicate}" / "delivered" / method))
+    collect_audits(audits, bool(suite.audit.criteria), options.out)
     collect(networks, measured, options.out, evaluation_names(suite, "network"))
 
 

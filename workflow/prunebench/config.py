@@ -206,7 +206,7 @@ class Delivered(Section):
     points: list[Name] = Field(min_length=1)
     """Names of the networks, in order; they are the operating points in tables."""
     audit: bool = True
-    """Whether each network was made from the one before, the first from the dense network, by removing blocks: the audit then says which."""
+    """Whether each network was made from the one before, the first from the dense one, by removing blocks: the audit then says which."""
 
 
 class Audit(Section):

@@ -76,7 +76,9 @@ def follows_chains(suite: Suite) -> bool:
 def delivered_folders(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, str]:
     """Folders of the networks that are delivered from files, below ``replicate<r>/``, with the files they come from."""
     return {
-        f"delivered/{series.method}/draw0/{point}": series.network.replace("{point}", point).replace("{replicate}", str(replicate))
+        f"delivered/{series.method}/draw0/{point}": series.network.replace("{point}", point).replace(
+            "{replicate}", str(replicate)
+        )
         for series in pairs(suite)[dataset, model].experiment.delivered
         for point in series.points
     }
@@ -304,7 +306,9 @@ def mistakes(suite: Suite) -> list[str]:
             "and no experiment has delivered networks"
         )
 
-    if follows_chains(suite) and not all(suite.operating_points or experiment.operating_points for experiment in suite.experiments):
+    if follows_chains(suite) and not all(
+        suite.operating_points or experiment.operating_points for experiment in suite.experiments
+    ):
         found.append("operating_points: this key is required (accepted: a list of at least one item)")
 
     known: set[tuple[str, str]] = set()

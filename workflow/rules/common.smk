@@ -21,7 +21,7 @@ os.environ.update(
 from prunebench import config as suite_config
 from prunebench import experiments
 from prunebench.errors import PrunebenchError
-from prunebench.reporting import FIGURES, TABLES
+from prunebench.reporting import AUDIT_FIGURES, FIGURES, tables_of
 
 try:
     SUITE = suite_config.parse(config, ", ".join(map(str, workflow.configfiles)) or "--config")
@@ -30,6 +30,11 @@ except PrunebenchError as error:
     sys.exit(f"The configuration is refused:\n{error}")
 
 PAIRS = experiments.pairs(SUITE)
+# Experiments with delivered networks to audit; only their suites have the files of an audit.
+AUDITED = [pair for pair in PAIRS if experiments.audited(SUITE, *pair)]
+AUDITS = ["audit.csv", "audit_choices.csv"] if SUITE.audit.criteria else ["audit.csv"]
+AUDIT_TABLES = ["audit_blocks", "audit_choices"][: len(AUDITS)] if AUDITED else []
+TABLES = tables_of(bool(AUDITED), bool(SUITE.audit.criteria))
 NETWORK = ["architecture.json", "weights.safetensors"]
 # A job may use a GPU unless the suite says otherwise; locally this counts only under --resources gpu=N.
 GPUS = 0 if SUITE.device == "cpu" else 1
@@ -152,6 +157,13 @@ def network_files(pair):
     )
 
 
+def audited_folders(pair):
+    """Folders of the networks of an experiment that are audited, below the replicate's."""
+    return [
+        f"delivered/{method}/draw0/{point}" for method, points in experiments.audited(SUITE, *pair).items() for point in points
+    ]
+
+
 def delivered(folder):
     """Whether a network comes from outside of this workflow, so that only its pair of files is sure to be there."""
     return folder.startswith("delivered/")
@@ -170,7 +182,9 @@ def all_results():
         )
         own = [folder for folder in folders(pair) if not delivered(folder)]
         chained = {os.path.dirname(folder) for folder in own if folder != "dense"}
-        scored = {chain for chain in chained if chain.startswith("iterative/")} | {"dense"}
+        scored = {chain for chain in chained if chain.startswith("iterative/")}
+        # Without any criterion and without rules of the user's own, nothing reads scores.
+        scored |= {"dense"} if experiments.follows_chains(SUITE) else set()
         kinds = [
             *NETWORK,
             *(f"evaluations/{name}.json" for name in experiments.evaluation_names(SUITE, "network")),
@@ -186,7 +200,11 @@ def all_results():
         files += expand(f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place)
         ranked = sorted(chain for chain in chained if chain.startswith("one-shot/"))
         files += expand(f"{REPLICATE}/{{chain}}/ranking.csv", chain=ranked, **place)
-        files += expand(f"{REPLICATE}/dense/scoring.json", **place)
+        if experiments.follows_chains(SUITE):
+            files += expand(f"{REPLICATE}/dense/scoring.json", **place)
+        files += expand(
+            f"{REPLICATE}/delivered/{{method}}/{{file}}", method=experiments.audited(SUITE, *pair), file=AUDITS, **place
+        )
         files += expand(
             "results/{suite}/{dataset}/{model}/measured/{name}.json",
             name=experiments.evaluation_names(SUITE, "architecture"),
@@ -196,8 +214,9 @@ def all_results():
 
 
 def figures(figure, format):
-    """The files of a figure: each experiment has its own."""
-    return [f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}" for dataset, model in PAIRS]
+    """The files of a figure: each experiment has its own, that of the audit where there is one."""
+    pairs = AUDITED if figure in AUDIT_FIGURES else PAIRS
+    return [f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}" for dataset, model in pairs]
 
 
 def in_report(files, name, place, form):

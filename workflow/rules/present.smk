@@ -28,8 +28,8 @@ rule figures:
     input:
         rules.collect.output,
     output:
-        [in_report(figures(figure, "png"), figure, place, "figure") for figure, place in FIGURES.items()],
-        [figures(figure, "pdf") for figure in FIGURES],
+        [in_report(figures(figure, "png"), figure, place, "figure") for figure, place in {**FIGURES, **AUDIT_FIGURES}.items()],
+        [figures(figure, "pdf") for figure in [*FIGURES, *AUDIT_FIGURES]],
     log:
         expand("logs/{suite}/figures.log", suite=SUITE.suite),
     localrule: True

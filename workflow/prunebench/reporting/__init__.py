@@ -30,9 +30,22 @@ TABLES = {
     "scoring_cost": Place("4. Cost (measured)", "cost of scoring"),
 }
 
+AUDIT_TABLES = {
+    "audit": Place("3. Decisions", "which blocks went between delivered networks"),
+    "audit_agreement": Place("3. Decisions", "delivered networks: what each criterion would have removed"),
+}
+
+AUDIT_FIGURES = {"audit": Place("3. Decisions", "which blocks went between delivered networks")}
+
 FIGURES = {
     "accuracy": Place("2. Accuracy", "accuracy against FLOPs reduction"),
     "removals": Place("3. Decisions", "which blocks went, step by step"),
     "scores": Place("3. Decisions", "ranks of blocks by criterion"),
     "agreement": Place("3. Decisions", "agreement between criteria"),
 }
+
+
+def tables_of(audited: bool, chosen: bool) -> dict[str, Place]:
+    """The paper's tables of a suite: with those of the audit where delivered networks are audited, and where criteria were asked."""
+    more = [name for name, wanted in (("audit", audited), ("audit_agreement", audited and chosen)) if wanted]
+    return {**TABLES, **{name: AUDIT_TABLES[name] for name in more}}

@@ -29,8 +29,8 @@ SCORE_COLUMNS = (*CHAIN_COLUMNS, "step", "criterion", "draw", "removes", "block"
 REMOVAL_COLUMNS = (*CHAIN_COLUMNS, "draw", "step", "block", "score")
 PROVENANCE_COLUMNS = ("source", "config_sha256", "seed", "commit", "created", "hardware", "versions")
 
-_INTEGERS = {"replicate", "draw", "blocks_removed", "step"}
-_FLOATS = {"value", "score"}
+_INTEGERS = {"replicate", "draw", "blocks_removed", "step", "index", "removed", "candidates", "hits"}
+_FLOATS = {"value", "score", "similarity", "confidence", "expected_hits"}
 _NAME = r"[A-Za-z0-9_-]+"
 _FOLDER = re.compile(
     rf"(?:^|.*/)(?P<suite>{_NAME})/(?P<dataset>{_NAME})/(?P<model>{_NAME})/replicate(?P<replicate>\d+)/"

@@ -26,6 +26,7 @@ from scipy.stats import kendalltau, rankdata
 from prunebench import artifacts
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import FIGURES
+from prunebench.reporting.audit import draw_audit, read_audit
 from prunebench.reporting.collect import DENSE, Tables, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.tables import MINUS, accuracy_by_replicate
@@ -112,11 +113,20 @@ def write_figures(tables: Path, out: Path) -> list[Path]:
         PrunebenchError: a tidy table is missing or corrupt.
     """
     tidy = read_tables(tables)
+    blocks, choices = (read_audit(tables, table) for table in ("audit_blocks", "audit_choices"))
     written = []
     for dataset, model in tidy.designs():
         for name in FIGURES:
             figure = make_figure(name, tidy, dataset, model)
             written += save(figure, out / f"{name}_{dataset}_{model}")
+        mine = [
+            None if frame is None else frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
+            for frame in (blocks, choices)
+        ]
+        if mine[0] is not None and not mine[0].empty:
+            with _style():
+                figure = draw_audit(mine[0], mine[1], f"{dataset}, {model}")
+            written += save(figure, out / f"audit_{dataset}_{model}")
     return written
 
 

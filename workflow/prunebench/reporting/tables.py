@@ -15,7 +15,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from prunebench import artifacts
-from prunebench.reporting import TABLES, statistics
+from prunebench.reporting import statistics, tables_of
+from prunebench.reporting.audit import audit_makers, read_audit
 from prunebench.reporting.collect import DENSE, SCORING, TRAINING, read_tables
 from prunebench.reporting.display import (
     BASELINES,
@@ -76,7 +77,7 @@ class Table:
 
 
 def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
-    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` for every name of ``TABLES``.
+    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` for every name of ``TABLES``, and of ``AUDIT_TABLES`` after an audit.
 
     Args:
         tables: the folder of the tidy tables.
@@ -98,7 +99,9 @@ def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
         "cost": lambda: _cost(tidy.measured),
         "scoring_cost": lambda: _scoring_cost(tidy.measured),
     }
-    made = {name: make[name]() for name in TABLES}
+    audits = [read_audit(tables, table) for table in ("audit_blocks", "audit_choices")]
+    make |= audit_makers(*audits)
+    made = {name: make[name]() for name in tables_of(*(found is not None for found in audits))}
     written = []
     for table in made.values():
         stem = (out or tables) / table.name
