@@ -60,7 +60,10 @@ def test_a_suite_of_delivered_networks_needs_no_criteria_and_no_points(sources: 
 @pytest.mark.parametrize(
     ("series", "words"),
     [
-        ({"points": ["a", "c"]}, "experiments[0].delivered[0].network: '{sources}/{{point}}': {sources}/c/architecture.json: no such file"),
+        (
+            {"points": ["a", "c"]},
+            "experiments[0].delivered[0].network: '{sources}/{{point}}': {sources}/c/architecture.json: no such file",
+        ),
         ({"points": ["a", "a"]}, "experiments[0].delivered[0].points[1]: a is there twice"),
         ({"network": "{sources}/a"}, "is one network for several points; write {{point}}"),
         ({"method": "cka"}, "experiments[0].delivered[0].method: 'cka' is the name of a criterion"),
@@ -80,7 +83,9 @@ def test_two_methods_of_one_name_and_criteria_that_draw_are_refused(sources: Pat
     twice["experiments"][0]["delivered"] *= 2
     assert "delivered[1].method: 'theirs'" in refusal(twice)
     assert "audit.criteria[0]: 'random' draws at random" in refusal(content(sources) | {"audit": {"criteria": ["random"]}})
-    assert "operating_points: this key is required" in refusal(content(sources) | {"schedules": {"one-shot": {"criteria": ["cka"]}}})
+    assert "operating_points: this key is required" in refusal(
+        content(sources) | {"schedules": {"one-shot": {"criteria": ["cka"]}}}
+    )
 
 
 def test_other_files_make_the_jobs_run_again(sources: Path) -> None:

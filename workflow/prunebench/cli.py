@@ -194,6 +194,37 @@ def _import_keras(options: argparse.Namespace) -> None:
     print(f"{options.out}: {architecture.model} with {sizes} blocks in its stages")
 
 
+def _audit(options: argparse.Namespace) -> None:
+    """For people: the same matching as in a suite, of any files; no images are needed."""
+    import torch
+
+    from prunebench.artifacts import write_csv
+    from prunebench.audit import AUDIT, Checkpoint, audit, audit_rows
+    from prunebench.models.keras_files import read_architecture
+    from prunebench.takeover import read_network
+
+    def read(path: Path, model: str | None) -> Checkpoint:
+        # Whatever mean image: only the weights of blocks are compared.
+        described = path.with_suffix(".json")
+        network, architecture = read_network(
+            path, model, lambda: torch.zeros(read_architecture(described, model).architecture.input_shape)
+        )
+        return Checkpoint(str(path), architecture, network.state_dict())
+
+    dense = read(options.dense, None)
+    transitions = audit(dense, [read(path, dense.architecture.model) for path in options.networks])
+    if options.out:
+        write_csv(options.out, AUDIT, audit_rows(transitions))
+    for transition in transitions:
+        print(f"{transition.before} -> {transition.after}: {len(transition.removed)} removed")
+        for finding in transition.findings:
+            if finding.removed:
+                place = f"index {finding.index} of its stage, confidence {finding.confidence:.2f}, {finding.verdict}"
+                print(f"  {finding.block}: {place}; most similar block after: {finding.similarity:.2f}")
+        kept = min((finding for finding in transition.findings if not finding.removed), key=lambda finding: finding.similarity)
+        print(f"  least similar of the kept: {kept.block}, {kept.similarity:.2f}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands: one for each stage, and a few for people."""
     top = argparse.ArgumentParser(
@@ -259,6 +290,12 @@ def parser() -> argparse.ArgumentParser:
     mean.add_argument(
         "--mean", type=Path, metavar="PATH", help="mean image in its place: .npy, (height, width, channels) in [0, 1]"
     )
+    audit = add("audit", _audit, "Say which blocks went between networks, by matching their weights.", settings=False)
+    paths(audit, dense="the dense network: its folder, or Keras weights (.h5) with the architecture beside them (.json)")
+    audit.add_argument(
+        "--networks", type=Path, nargs="+", required=True, metavar="PATH", help="networks made from it, in order, as --dense"
+    )
+    audit.add_argument("--out", type=Path, metavar="PATH", help="audit.csv, a row for each block of each network")
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)
