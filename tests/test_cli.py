@@ -17,8 +17,20 @@ from prunebench.config import read
 from shared import REPOSITORY
 
 DEMO = REPOSITORY / "config" / "config.yaml"
-COMMANDS = ["dense", "score", "rank", "one-shot", "iterative", "evaluate", "measure", "collect", "tables", "figures"]
-COMMANDS += ["import-keras", "import-torch", "check", "schema"]
+COMMANDS = [
+    "dense",
+    "score",
+    "oracle",
+    "rank",
+    "one-shot",
+    "iterative",
+    "filters",
+    "evaluate",
+    "measure",
+    "deliver",
+    "audit-series",
+]
+COMMANDS += ["collect", "tables", "figures", "import-keras", "import-torch", "audit", "check", "schema"]
 # Commands with --settings, and what else they require.
 JOBS = {
     "dense": ["--out", "o", "--work", "w"],
@@ -28,6 +40,8 @@ JOBS = {
     "iterative": ["--dense", "d", "--scores", "s", "--out", "o", "--work", "w"],
     "evaluate": ["--replicate", "r", "--networks", "n"],
     "measure": ["--experiment", "e", "--networks", "n", "--out", "o"],
+    "deliver": ["--replicate", "r"],
+    "audit-series": ["--replicate", "r", "--work", "w"],
 }
 
 
@@ -81,6 +95,13 @@ def settings(command: str) -> dict[str, Any]:
             return experiments.rank_job(suite)
         case "dense" | "score":
             return getattr(experiments, f"{command}_job")(suite, "digits", "resnet32", 0)  # type: ignore[no-any-return]
+        case "deliver" | "audit-series":
+            # The demo delivers nothing: one network and one series that are not there.
+            here = experiments.context(suite, "digits", "resnet32", 0)
+            if command == "deliver":
+                return {**here, "networks": {"delivered/theirs/draw0/a": "nowhere"}}
+            own = {"series": {"theirs": ["a"]}, "criteria": [], "sample": {}, "constraints": {}}
+            return {**here, **own}
         case "one-shot" | "iterative":
             return experiments.chain_job(suite, "digits", "resnet32", 0, command, "cka")
     return experiments.evaluate_job(suite, "digits", "resnet32", 0, "network" if command == "evaluate" else "architecture")
@@ -108,7 +129,7 @@ for arguments in json.loads(sys.argv[1]):
 
 def test_missing_input_files_are_named(tmp_path: Path) -> None:
     """In a process of their own, since jobs set torch's threads, and in one, since torch takes seconds to import."""
-    commands = [command for command in JOBS if command != "dense"]
+    commands = [command for command in JOBS if command not in ("dense", "deliver")]
     calls = []
     for command in commands:
         places = [str(tmp_path / command / part) if not part.startswith("--") else part for part in JOBS[command]]

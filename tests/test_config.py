@@ -148,7 +148,7 @@ def test_a_mistake_is_refused_in_words(path: str, value: Any, expected: list[str
         assert words in message, message
 
 
-@pytest.mark.parametrize("key", ["suite", "experiments", "schedules", "operating_points"])
+@pytest.mark.parametrize("key", ["suite", "experiments", "operating_points"])
 def test_required_keys(key: str) -> None:
     content = demo()
     del content[key]

@@ -49,7 +49,7 @@ class Suite:
     oracle: bool = False
 
     def collect(self, out: Path) -> Path:
-        collect.collect(self.networks, self.measured, out, oracle=self.oracle)
+        collect.collect(self.networks, self.measured, out, asked=collect.Asked(oracle=self.oracle))
         return out
 
 

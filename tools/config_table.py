@@ -27,10 +27,10 @@ def rows(node: Mapping[str, Any], whole: Mapping[str, Any], above: str = "") -> 
         elif part["type"] == "object":
             yield key, "section", default, part["description"]
             yield from rows(part, whole, f"{key}.")
-        elif items.get("type") == "object" and "anyOf" in raw:
+        elif items.get("type") == "object" and "anyOf" in raw and above:
             yield key, f"as `{name}`", "", part["description"]
         elif items.get("type") == "object":
-            yield key, "list of sections, at least one", default, part["description"]
+            yield key, "list of sections" + (", at least one" if part.get("minItems") else ""), default, part["description"]
             yield from rows(items, whole, f"{key}[].")
         else:
             yield key, accepted(part), "`[]`" if part["type"] == "array" and not default else default, part["description"]
@@ -41,7 +41,7 @@ def table() -> str:
     whole = schema()
     lines = ["| key | accepts | default | meaning |", "|---|---|---|---|"]
     for key, accepts, default, meaning in rows(whole, whole):
-        lines.append(f"| `{key}` | {accepts} | {default} | {meaning} |".replace("|  |", "| |"))
+        lines.append(f"| `{key}` | {accepts} | {default} | {' '.join(meaning.split())} |".replace("|  |", "| |"))
     return "\n".join(lines)
 
 

@@ -133,24 +133,49 @@ def _measure(options: argparse.Namespace) -> None:
     stages.measure(job, [options.experiment / network for network in options.networks], options.out)
 
 
+def _deliver(options: argparse.Namespace) -> None:
+    from prunebench.jobs import DeliverJob, read_job
+
+    job = read_job(DeliverJob, options.settings)
+    _threads(job.threads)
+    from prunebench import delivered
+
+    delivered.deliver(job, options.replicate)
+
+
+def _audit_series(options: argparse.Namespace) -> None:
+    from prunebench.jobs import AuditJob, read_job
+
+    job = read_job(AuditJob, options.settings)
+    _threads(job.threads)
+    from prunebench import delivered
+
+    with _alone_in(options.work):
+        delivered.audit(job, options.replicate, options.work)
+
+
 def _collect(options: argparse.Namespace) -> None:
     from prunebench.config import parse
-    from prunebench.experiments import evaluation_names, network_folders, pairs
-    from prunebench.reporting.collect import NetworkFolder, collect
+    from prunebench.experiments import audited, evaluation_names, network_folders, pairs
+    from prunebench.reporting.collect import Asked, NetworkFolder, collect
 
     try:
         content = json.loads(options.suite)
     except json.JSONDecodeError as error:
         raise PrunebenchError(f"--suite: not JSON: {error}") from None
     suite = parse(content, "--suite")
-    networks, measured = [], []
+    networks, measured, audits = [], [], []
     for dataset, model in pairs(suite):
         experiment = options.results / suite.suite / dataset / model
         measured += [experiment / "measured" / f"{name}.json" for name in evaluation_names(suite, "architecture")]
         for replicate in range(suite.replicates):
             folders = network_folders(suite, dataset, model, replicate)
             networks += [NetworkFolder.from_path(experiment / f"replicate{replicate}" / folder) for folder in folders]
-    collect(networks, measured, options.out, evaluation_names(suite, "network"), oracle=suite.oracle is not None)
+            for method in audited(suite, dataset, model):
+                keys = (suite.suite, dataset, model, replicate, method)
+                audits.append((keys, experiment / f"replicate{replicate}" / "delivered" / method))
+    asked = Asked(oracle=suite.oracle is not None, audits=audits, choices=bool(suite.audit.criteria))
+    collect(networks, measured, options.out, evaluation_names(suite, "network"), asked)
 
 
 def _tables(options: argparse.Namespace) -> None:
@@ -212,6 +237,37 @@ def _import_torch(options: argparse.Namespace) -> None:
     print(f"{options.out}: {architecture.model} with {sizes} blocks in its stages, for images of shape {input_shape}")
 
 
+def _audit(options: argparse.Namespace) -> None:
+    """For people: the same matching as in a suite, of any files; no images are needed."""
+    import torch
+
+    from prunebench.artifacts import write_csv
+    from prunebench.audit import AUDIT, Checkpoint, audit, audit_rows
+    from prunebench.models.keras_files import read_architecture
+    from prunebench.takeover import read_network
+
+    def read(path: Path, model: str | None) -> Checkpoint:
+        # Whatever mean image: only the weights of blocks are compared.
+        described = path.with_suffix(".json")
+        network, architecture = read_network(
+            path, model, lambda: torch.zeros(read_architecture(described, model).architecture.input_shape)
+        )
+        return Checkpoint(str(path), architecture, network.state_dict())
+
+    dense = read(options.dense, None)
+    transitions = audit(dense, [read(path, dense.architecture.model) for path in options.networks])
+    if options.out:
+        write_csv(options.out, AUDIT, audit_rows(transitions))
+    for transition in transitions:
+        print(f"{transition.before} -> {transition.after}: {len(transition.removed)} removed")
+        for finding in transition.findings:
+            if finding.removed:
+                place = f"index {finding.index} of its stage, confidence {finding.confidence:.2f}, {finding.verdict}"
+                print(f"  {finding.block}: {place}; most similar block after: {finding.similarity:.2f}")
+        kept = min((finding for finding in transition.findings if not finding.removed), key=lambda finding: finding.similarity)
+        print(f"  least similar of the kept: {kept.block}, {kept.similarity:.2f}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands: one for each stage, and a few for people."""
     top = argparse.ArgumentParser(
@@ -259,6 +315,10 @@ def parser() -> argparse.ArgumentParser:
     paths(evaluate, replicate="folder of the replicate; the dense network is in dense/")
     measure = add("measure", _measure, "Measure latency and energy once for each distinct architecture.")
     paths(measure, experiment="folder of the experiment", out="folder of the results")
+    deliver = add("deliver", _deliver, "Take over finished networks from files.")
+    paths(deliver, replicate="folder of the replicate; the networks go to delivered/")
+    series = add("audit-series", _audit_series, "Say which blocks went between the networks that were delivered.")
+    paths(series, replicate="folder of the replicate", work="folder for scores")
     collect = add("collect", _collect, "Gather all results in tidy tables.", settings=False)
     paths(collect, results="folder of all suites", out="folder of the tables")
     collect.add_argument("--suite", required=True, metavar="JSON", help="the whole config")
@@ -291,6 +351,12 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("mean", "mean of each channel in [0, 1]"), ("std", "standard deviation of each channel")):
         text = f"{text}, as in the network's training; if not the dataset's convention"
         pretrained.add_argument(f"--{name}", type=float, nargs="+", metavar="X", help=text)
+    audit = add("audit", _audit, "Say which blocks went between networks, by matching their weights.", settings=False)
+    paths(audit, dense="the dense network: its folder, or Keras weights (.h5) with the architecture beside them (.json)")
+    audit.add_argument(
+        "--networks", type=Path, nargs="+", required=True, metavar="PATH", help="networks made from it, in order, as --dense"
+    )
+    audit.add_argument("--out", type=Path, metavar="PATH", help="audit.csv, a row for each block of each network")
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)

@@ -217,6 +217,27 @@ class EnergySection(Section):
     """Images in a forward pass of that measurement."""
 
 
+class Delivered(Section):
+    """Finished networks from files, each evaluated as it is: a sequence of one method, in the order in which they were made."""
+
+    method: Name
+    """Name of the method that made them."""
+    network: str
+    """Folder of a network (architecture.json, weights.safetensors), or Keras weights (.h5) with the architecture beside them (.json);
+    `{point}` and `{replicate}` in it are filled in."""
+    points: list[Name] = Field(min_length=1)
+    """Names of the networks, in order; they are the operating points in tables."""
+    audit: bool = True
+    """Whether each network was made from the one before, the first from the dense one, by removing blocks: the audit then says which."""
+
+
+class Audit(Section):
+    """What is set beside the blocks that went between two delivered networks."""
+
+    criteria: list[Reference] = Field(default_factory=list)
+    """Criteria that say what they would have removed; without any, the audit needs no images."""
+
+
 class Experiment(Section):
     """One dataset and model; the other keys replace the suite's for this experiment."""
 
@@ -225,7 +246,8 @@ class Experiment(Section):
     model: Reference
     """Name of a model, or path of a Python file that defines one."""
     dense: str = "train"
-    """`train`, or the folder of a trained network (architecture.json, weights.safetensors); `{replicate}` in it is filled in."""
+    """`train`, or a trained network: its folder (architecture.json, weights.safetensors), or Keras weights (.h5) with the architecture
+    beside them (.json); `{replicate}` in it is filled in."""
     keras_compatible: bool = False
     """Convolution biases, batch-norm epsilon and padding as in Keras, for networks imported from there."""
     dense_training: Dense | None = None
@@ -236,6 +258,8 @@ class Experiment(Section):
     """In place of the suite's `operating_points`."""
     sample: Sample | None = None
     """In place of the suite's `sample`."""
+    delivered: list[Delivered] = Field(default_factory=list)
+    """Finished networks from files, evaluated as they are."""
 
 
 class Suite(Section):
@@ -253,10 +277,10 @@ class Suite(Section):
     """`auto` takes a GPU where there is one."""
     experiments: list[Experiment] = Field(min_length=1)
     """Datasets and models."""
-    schedules: Schedules
+    schedules: Schedules = Field(default_factory=Schedules)
     """Which criteria are followed one-shot and which iteratively."""
-    operating_points: list[OperatingPoint] = Field(min_length=1)
-    """Where networks are evaluated."""
+    operating_points: list[OperatingPoint] | None = Field(None, min_length=1)
+    """Where networks are evaluated. Required unless all networks are delivered from files."""
     data: Data = Field(default_factory=Data)
     """Where images come from and how they are split."""
     sample: Sample = Field(default_factory=Sample)
@@ -277,6 +301,8 @@ class Suite(Section):
     """What rules of your own deliver."""
     oracle: Oracle | None = None
     """Whether criteria are held to the oracle; without this section they are not."""
+    audit: Audit = Field(default_factory=Audit)
+    """What is set beside the blocks that went between two delivered networks."""
 
 
 def parse(content: Mapping[str, Any], origin: str) -> Suite:

@@ -24,6 +24,7 @@ from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
 SCHEDULES = ("one-shot", "iterative", "one-shot-filters")
 # Those whose criteria decide which block goes; the others take over what these made.
 SCORING_SCHEDULES = ("one-shot", "iterative")
+KERAS = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ def scored(suite: Suite) -> dict[str, int]:
 def subjects(suite: Suite) -> set[str]:
     """What tables and figures there can be beside those of every suite: see ``prunebench.reporting.Place``."""
     votes = {find_criterion(reference).name for reference in scored(suite)} & set(OF_EIGHT)
-    return ({"oracle"} if suite.oracle else set()) | ({"consensus"} if votes else set())
+    audits = any(audited(suite, *pair) for pair in pairs(suite))
+    found = {"oracle": suite.oracle is not None, "consensus": votes, "audit": audits}
+    found["audit_choices"] = audits and suite.audit.criteria
+    return {name for name, there in found.items() if there}
 
 
 def draws(suite: Suite, schedule: str, criterion: str) -> int:
@@ -83,7 +87,35 @@ def draws(suite: Suite, schedule: str, criterion: str) -> int:
 
 def points(suite: Suite, pair: Pair) -> list[OperatingPoint]:
     """Operating points of an experiment."""
-    return pair.experiment.operating_points or suite.operating_points
+    return pair.experiment.operating_points or suite.operating_points or []
+
+
+def follows_chains(suite: Suite) -> bool:
+    """Whether anything is followed to operating points: not where all networks are delivered from files."""
+    external = suite.external.rankings or suite.external.networks
+    return bool(suite.schedules.one_shot.criteria or suite.schedules.iterative.criteria or external)
+
+
+def needs_scores(suite: Suite) -> bool:
+    """Whether dense networks are scored: a chain starts from scores, rules of one's own find the candidates in them."""
+    return bool(scored(suite)) or follows_chains(suite)
+
+
+def delivered_folders(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, str]:
+    """Folders of the networks that are delivered from files, below ``replicate<r>/``, with the files they come from."""
+    return {
+        f"delivered/{series.method}/draw0/{point}": series.network.replace("{point}", point).replace(
+            "{replicate}", str(replicate)
+        )
+        for series in pairs(suite)[dataset, model].experiment.delivered
+        for point in series.points
+    }
+
+
+def audited(suite: Suite, dataset: str, model: str) -> dict[str, list[str]]:
+    """Methods whose delivered networks are audited, with the names of the networks in order."""
+    experiment = pairs(suite)[dataset, model].experiment
+    return {series.method: series.points for series in experiment.delivered if series.audit}
 
 
 def network_folders(suite: Suite, dataset: str, model: str, replicate: int | str) -> Iterator[str]:
@@ -97,6 +129,7 @@ def network_folders(suite: Suite, dataset: str, model: str, replicate: int | str
         for draw in range(draws(suite, schedule, name)):
             for point in names:
                 yield f"{schedule}/{name}/draw{draw}/{point}"
+    yield from delivered_folders(suite, dataset, model, replicate)
 
 
 def evaluations(suite: Suite, per: str) -> list[str]:
@@ -131,6 +164,14 @@ def files(*references: str) -> dict[str, dict[str, str]]:
     return {"files": {reference: sha256_of(Path(reference)) for reference in references if reference.endswith(".py")}}
 
 
+def network_paths(source: str) -> list[Path]:
+    """The files of a network that comes from outside: weights and architecture."""
+    path = Path(source)
+    if path.suffix in KERAS:
+        return [path, path.with_suffix(".json")]
+    return [path / "weights.safetensors", path / "architecture.json"]
+
+
 def metering(suite: Suite) -> dict[str, Any]:
     """The part of ``energy`` that counts for training; the rest is on how inference is measured, and changes no training."""
     return suite.energy.model_dump(exclude={"seconds", "batch_size"})
@@ -141,17 +182,39 @@ def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
     experiment = pairs(suite)[dataset, model].experiment
     source = experiment.dense.replace("{replicate}", str(replicate))
     # Another network in the same place makes the job run again.
-    given = (
-        {}
-        if source == "train"
-        else {name: sha256_of(Path(source) / name) for name in ("architecture.json", "weights.safetensors")}
-    )
+    given = {} if source == "train" else {path.name: sha256_of(path) for path in sorted(network_paths(source))}
     return {
         **context(suite, dataset, model, replicate),
         "files": {**files(experiment.dataset, experiment.model)["files"], **given},
         "dense": source,
         "training": (experiment.dense_training or suite.dense_training).model_dump(),
         "energy": metering(suite),
+    }
+
+
+def deliver_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
+    """Settings of the job that takes over all networks of an experiment that are delivered from files."""
+    experiment = pairs(suite)[dataset, model].experiment
+    networks = delivered_folders(suite, dataset, model, replicate)
+    # Other files in the same places make the job run again.
+    given = {str(path): sha256_of(path) for source in networks.values() for path in network_paths(source)}
+    return {
+        **context(suite, dataset, model, replicate),
+        "files": {**files(experiment.dataset, experiment.model)["files"], **given},
+        "networks": networks,
+    }
+
+
+def audit_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
+    """Settings of the job that audits the delivered networks."""
+    experiment = pairs(suite)[dataset, model].experiment
+    return {
+        **context(suite, dataset, model, replicate),
+        **files(experiment.dataset, experiment.model, *suite.audit.criteria),
+        "series": audited(suite, dataset, model),
+        "criteria": suite.audit.criteria,
+        "sample": (experiment.sample or suite.sample).model_dump(),
+        "constraints": suite.constraints.model_dump(),
     }
 
 
@@ -261,6 +324,16 @@ def mistakes(suite: Suite) -> list[str]:
                 seen.add(criterion.name)
                 for other in criterion.combines:
                     look(f"{key}: combines", find_criterion, other)
+    seen = set()
+    for index, reference in enumerate(suite.audit.criteria):
+        key = f"audit.criteria[{index}]"
+        criterion = look(key, find_criterion, reference)
+        if criterion and criterion.draws:
+            found.append(f"{key}: '{reference}' draws at random; what random choice would hit is in the audit anyway")
+        if criterion and (criterion.name in seen or named.setdefault(criterion.name, reference) != reference):
+            found.append(f"{key}: '{reference}' is a second criterion named '{criterion.name}'; give one path")
+        if criterion:
+            seen.add(criterion.name)
     measures: set[str] = set()
     for index, reference in enumerate(suite.evaluations):
         evaluation = look(f"evaluations[{index}]", find_evaluation, reference)
@@ -290,8 +363,16 @@ def mistakes(suite: Suite) -> list[str]:
     for index, rules in enumerate(suite.external.rules):
         if not Path(rules).is_file():
             found.append(f"external.rules[{index}]: '{rules}': no such file (paths are relative to the working directory)")
-    if not (suite.schedules.one_shot.criteria or suite.schedules.iterative.criteria or external):
-        found.append("schedules: no criterion is named in schedules.one-shot.criteria or schedules.iterative.criteria")
+    if not follows_chains(suite) and not any(experiment.delivered for experiment in suite.experiments):
+        found.append(
+            "schedules: no criterion is named in schedules.one-shot.criteria or schedules.iterative.criteria, "
+            "and no experiment has delivered networks"
+        )
+
+    if follows_chains(suite) and not all(
+        suite.operating_points or experiment.operating_points for experiment in suite.experiments
+    ):
+        found.append("operating_points: this key is required (accepted: a list of at least one item)")
 
     known: set[tuple[str, str]] = set()
     for index, experiment in enumerate(suite.experiments):
@@ -310,7 +391,8 @@ def mistakes(suite: Suite) -> list[str]:
         if experiment.dense != "train":
             missing = _missing(experiment.dense, suite.replicates)
             if missing:
-                found.append(f"{key}.dense: '{experiment.dense}': {missing}: no such file; give `train` or a folder")
+                found.append(f"{key}.dense: '{experiment.dense}': {missing}: no such file; give `train`, a folder or an .h5 file")
+        found += [f"{key}.delivered{reason}" for reason in _undeliverable(suite, experiment, {*named, *external})]
         try:
             found += [f"{where}: {reason}" for where, reason in _unreachable(suite, Pair(experiment, dataset, model), index)]
         except PrunebenchError as error:
@@ -320,14 +402,33 @@ def mistakes(suite: Suite) -> list[str]:
     return found
 
 
-def _missing(folder: str, replicates: int) -> Path | None:
-    """The first file that is missing of a dense network that is taken over, for each replicate if they differ."""
-    for replicate in range(replicates if "{replicate}" in folder else 1):
-        for file in ("architecture.json", "weights.safetensors"):
-            path = Path(folder.replace("{replicate}", str(replicate)), file)
+def _missing(source: str, replicates: int) -> Path | None:
+    """The first file that is missing of a network that is taken over, for each replicate if they differ."""
+    for replicate in range(replicates if "{replicate}" in source else 1):
+        for path in sorted(network_paths(source.replace("{replicate}", str(replicate)))):
             if not path.is_file():
                 return path
     return None
+
+
+def _undeliverable(suite: Suite, experiment: Experiment, taken: set[str]) -> Iterator[str]:
+    """What is wrong with the networks that an experiment takes from files: each begins with the place below its key."""
+    methods: set[str] = set()
+    for index, series in enumerate(experiment.delivered):
+        if series.method in taken or series.method in methods or series.method in plugins.builtin(Criterion, "criteria"):
+            yield f"[{index}].method: '{series.method}' is the name of a criterion or of another method; choose another"
+        methods.add(series.method)
+        for number, point in enumerate(series.points):
+            if point in series.points[:number]:
+                yield f"[{index}].points[{number}]: {point} is there twice; name each network once"
+        if len(series.points) > 1 and "{point}" not in series.network:
+            yield f"[{index}].network: '{series.network}' is one network for several points; write {{point}} where they differ"
+            continue
+        for point in series.points:
+            missing = _missing(series.network.replace("{point}", point), suite.replicates)
+            if missing:
+                yield f"[{index}].network: '{series.network}': {missing}: no such file; give a folder or an .h5 file"
+                break
 
 
 def _unreachable(suite: Suite, pair: Pair, index: int) -> Iterator[tuple[str, str]]:

@@ -74,6 +74,21 @@ class OracleJob(Job):
     energy: EnergySection
 
 
+class DeliverJob(Job):
+    """Take over networks from files; ``networks`` maps folders below the replicate's to where they come from."""
+
+    networks: dict[str, str]
+
+
+class AuditJob(Job):
+    """Audit delivered networks; ``series`` maps methods to the names of their networks in order."""
+
+    series: dict[str, list[str]]
+    criteria: list[str]
+    sample: Sample
+    constraints: ConstraintsSection
+
+
 class RankJob(Section):
     """Turn scores into rankings."""
 

@@ -5,7 +5,7 @@ rule collect:
         expand(
             "results/{suite}/tables/{table}.{format}",
             suite=SUITE.suite,
-            table=["results", "measured", "scores", "removals", "oracle"],
+            table=["results", "measured", "scores", "removals", "oracle", "audit_blocks", "audit_choices"],
             format=["csv", "parquet"],
         ),
         expand("results/{suite}/tables/provenance.csv", suite=SUITE.suite),
@@ -15,7 +15,8 @@ rule collect:
     conda:
         "../../envs/prunebench.yaml"
     params:
-        suite=SUITE.model_dump_json(by_alias=True),
+        # A function, since braces in the paths of a config are no wildcards of this rule.
+        suite=lambda wildcards: SUITE.model_dump_json(by_alias=True),
         out=subpath(output[0], parent=True),
     message:
         "Collecting all results in tidy tables"

@@ -31,6 +31,7 @@ except PrunebenchError as error:
 PAIRS = experiments.pairs(SUITE)
 TABLES = reporting.shown(reporting.TABLES, experiments.subjects(SUITE))
 FIGURES = reporting.shown(reporting.FIGURES, experiments.subjects(SUITE))
+AUDITS = ["audit.csv", "audit_choices.csv"] if SUITE.audit.criteria else ["audit.csv"]
 NETWORK = ["architecture.json", "weights.safetensors"]
 # A job may use a GPU unless the suite says otherwise; locally this counts only under --resources gpu=N.
 GPUS = 0 if SUITE.device == "cpu" else 1
@@ -153,6 +154,13 @@ def network_files(pair):
     )
 
 
+def audited_folders(pair):
+    """Folders of the networks of an experiment that are audited, below the replicate's."""
+    return [
+        f"delivered/{method}/draw0/{point}" for method, points in experiments.audited(SUITE, *pair).items() for point in points
+    ]
+
+
 def delivered(folder):
     """Whether a network comes from outside of this workflow, so that only its pair of files is sure to be there."""
     return folder.startswith("delivered/")
@@ -171,7 +179,9 @@ def all_results():
         )
         own = [folder for folder in folders(pair) if not delivered(folder)]
         chained = {os.path.dirname(folder) for folder in own if folder != "dense"}
-        scored = {chain for chain in chained if chain.startswith("iterative/")} | {"dense"}
+        scored = {chain for chain in chained if chain.startswith("iterative/")}
+        # Without any criterion and without rules of the user's own, nothing reads scores.
+        scored |= {"dense"} if experiments.needs_scores(SUITE) else set()
         kinds = [
             *NETWORK,
             *(f"evaluations/{name}.json" for name in experiments.evaluation_names(SUITE, "network")),
@@ -188,8 +198,12 @@ def all_results():
         files += expand(f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place)
         ranked = sorted(chain for chain in chained if chain.startswith("one-shot/"))
         files += expand(f"{REPLICATE}/{{chain}}/ranking.csv", chain=ranked, **place)
-        dense = ["scoring.json", *(["oracle.csv", "oracle.json"] if SUITE.oracle else [])]
-        files += expand(f"{REPLICATE}/dense/{{file}}", file=dense, **place)
+        scoring = ["scoring.json"] if experiments.needs_scores(SUITE) else []
+        oracle = ["oracle.csv", "oracle.json"] if SUITE.oracle else []
+        files += expand(f"{REPLICATE}/dense/{{file}}", file=[*scoring, *oracle], **place)
+        files += expand(
+            f"{REPLICATE}/delivered/{{method}}/{{file}}", method=experiments.audited(SUITE, *pair), file=AUDITS, **place
+        )
         files += expand(
             "results/{suite}/{dataset}/{model}/measured/{name}.json",
             name=experiments.evaluation_names(SUITE, "architecture"),

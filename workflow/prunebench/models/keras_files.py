@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch and h5py are imported where they are used, since this
     import torch
     from torch import nn
 
+    from prunebench.data import Split
+
 # Weights of a Keras layer and of the torch module that takes its place.
 WEIGHTS = {
     "Conv2D": {"kernel": "weight", "bias": "bias"},
@@ -193,12 +195,16 @@ def training_mean(root: Path) -> torch.Tensor:
     Raises:
         PrunebenchError: the images are missing or corrupt.
     """
+    from prunebench.data import find_dataset, load_splits
+
+    return mean_image(load_splits(find_dataset("cifar10"), root, "train", validation_fraction=0))
+
+
+def mean_image(split: Split) -> torch.Tensor:
+    """Mean of a split's images in [0, 1], (channels, height, width), added up as ``training_mean`` says."""
     import numpy as np
     import torch
 
-    from prunebench.data import find_dataset, load_splits
-
-    split = load_splits(find_dataset("cifar10"), root, "train", validation_fraction=0)
     total = np.zeros(split.dataset.input_shape, np.float32)
     for positions in torch.split(torch.arange(len(split)), 1000):
         for image in split.pixels(positions).numpy().astype(np.float32) / np.float32(255):

@@ -16,7 +16,8 @@ class Place(NamedTuple):
     Attributes:
         category: Entry of the report's menu; they are sorted by their number.
         content: What a reader finds there.
-        of: What a suite must have for it: ``oracle``, or ``consensus``: one of all eight metrics that was scored. Empty: nothing.
+        of: What a suite must have for it: ``oracle``; ``consensus``, one of all eight metrics that was scored; ``audit`` of
+            delivered networks; ``audit_choices``, an audit with criteria. Empty: nothing.
     """
 
     category: str
@@ -31,13 +32,18 @@ TABLES = {
     "versus_dense": Place("2. Accuracy", "paired comparison with the dense network"),
     "quality": Place("3. Decisions", "how good is a criterion? (oracle)", of="oracle"),
     "consensus_parts": Place("3. Decisions", "what each metric contributes to the consensus", of="consensus"),
+    "audit": Place("3. Decisions", "which blocks went between delivered networks", of="audit"),
+    "audit_agreement": Place("3. Decisions", "delivered networks: what each criterion would have removed", of="audit_choices"),
     "cost": Place("4. Cost (measured)", "latency, energy, carbon"),
     "scoring_cost": Place("4. Cost (measured)", "cost of scoring"),
 }
 
+FIGURES = {"audit": Place("3. Decisions", "which blocks went between delivered networks")}
+
 FIGURES = {
     "accuracy": Place("2. Accuracy", "accuracy against FLOPs reduction"),
     "quality": Place("3. Decisions", "how good is a criterion? (oracle)", of="oracle"),
+    "audit": Place("3. Decisions", "which blocks went between delivered networks", of="audit"),
     "removals": Place("3. Decisions", "which blocks went, step by step"),
     "scores": Place("3. Decisions", "ranks of blocks by criterion"),
     "agreement": Place("3. Decisions", "agreement between criteria"),

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,12 +29,29 @@ MEASURED_COLUMNS = (*RESULT_COLUMNS, "method")
 CHAIN_COLUMNS = ("suite", "dataset", "model", "replicate", "schedule", "chain_criterion")
 SCORE_COLUMNS = (*CHAIN_COLUMNS, "step", "criterion", "draw", "removes", "block", "score")
 REMOVAL_COLUMNS = (*CHAIN_COLUMNS, "draw", "step", "block", "score")
+# As in prunebench.audit, which needs torch: reporting is free of it.
+AUDIT = ("step", "from", "to", "block", "index", "status", "similarity", "confidence", "verdict")
+CHOICES = ("step", "from", "to", "criterion", "removed", "candidates", "choice", "hits", "expected_hits")
 _LOSSES = ("block", "fine_tuning_epochs", "cross_entropy_nats", "accuracy_percent", "images")
 ORACLE_COLUMNS = (*NETWORK_COLUMNS[:4], *_LOSSES)
 PROVENANCE_COLUMNS = ("source", "config_sha256", "seed", "commit", "created", "hardware", "versions")
 
-_INTEGERS = {"replicate", "draw", "blocks_removed", "step", "fine_tuning_epochs", "images"}
-_FLOATS = {"value", "score", "cross_entropy_nats", "accuracy_percent"}
+AUDIT_COLUMNS = (*NETWORK_COLUMNS[:4], "method", *AUDIT)
+CHOICE_COLUMNS = (*NETWORK_COLUMNS[:4], "method", *CHOICES)
+
+_INTEGERS = {
+    "replicate",
+    "draw",
+    "blocks_removed",
+    "step",
+    "fine_tuning_epochs",
+    "images",
+    "index",
+    "removed",
+    "candidates",
+    "hits",
+}
+_FLOATS = {"value", "score", "cross_entropy_nats", "accuracy_percent", "similarity", "confidence", "expected_hits"}
 _NAME = r"[A-Za-z0-9_-]+"
 _FOLDER = re.compile(
     rf"(?:^|.*/)(?P<suite>{_NAME})/(?P<dataset>{_NAME})/(?P<model>{_NAME})/replicate(?P<replicate>\d+)/"
@@ -129,6 +146,15 @@ class Tables:
     scores: pd.DataFrame
     removals: pd.DataFrame
     oracle: pd.DataFrame
+    audit_blocks: pd.DataFrame
+    audit_choices: pd.DataFrame
+
+    def of(self, dataset: str, model: str) -> Tables:
+        """The rows of one dataset and model."""
+        frames = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Tables(
+            **{name: frame[(frame["dataset"] == dataset) & (frame["model"] == model)] for name, frame in frames.items()}
+        )
 
     def designs(self) -> list[tuple[str, str]]:
         """The (dataset, model) pairs that have results, sorted."""
@@ -138,7 +164,24 @@ class Tables:
         """What there is to show beside what every suite has (``prunebench.reporting.Place``)."""
         scored = set(self.scores.loc[self.scores["schedule"] == DENSE, "criterion"])
         voted = scored & set(OF_EIGHT) and scored >= set(METRICS)
-        return ({"oracle"} if len(self.oracle) else set()) | ({"consensus"} if voted else set())
+        found = {"oracle": len(self.oracle), "consensus": voted, "audit": len(self.audit_blocks)}
+        found["audit_choices"] = len(self.audit_choices)
+        return {name for name, there in found.items() if there}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a suite asks for beside networks and evaluations: files of an earlier config that asked for more do not count.
+
+    Attributes:
+        oracle: Whether every dense network must have an ``oracle.csv``.
+        audits: Series that were audited: (suite, dataset, model, replicate, method) and the folder.
+        choices: Whether each of these has an ``audit_choices.csv``.
+    """
+
+    oracle: bool = False
+    audits: Sequence[tuple[tuple[str, str, str, int, str], Path]] = ()
+    choices: bool = False
 
 
 def architecture_id(architecture: Mapping[str, Any]) -> str:
@@ -158,7 +201,7 @@ def collect(
     measured: Iterable[Path],
     out: Path,
     evaluations: Sequence[str] | None = None,
-    oracle: bool = False,
+    asked: Asked = Asked(),
 ) -> None:
     """Write the tidy tables (the fields of ``Tables``, as CSV and Parquet) and their provenance.
 
@@ -169,12 +212,12 @@ def collect(
         measured: the files ``<suite>/<dataset>/<model>/measured/<evaluation>.json``.
         out: the folder of the tables.
         evaluations: names of the evaluations that every network must have; ``None`` takes all files that are there.
-        oracle: whether every dense network must have an ``oracle.csv``; one that an earlier config left does not count.
+        asked: what else there must be.
 
     Raises:
         PrunebenchError: a file is missing, corrupt or breaks the contract; the message names it.
     """
-    reader = _Reader(evaluations, oracle)
+    reader = _Reader(evaluations, asked.oracle)
     for network in sorted(set(networks)):
         reader.read_network(network)
     if not reader.architectures:
@@ -186,6 +229,9 @@ def collect(
     _write_table(out / "scores", SCORE_COLUMNS, reader.scores)
     _write_table(out / "removals", REMOVAL_COLUMNS, reader.removals)
     _write_table(out / "oracle", ORACLE_COLUMNS, reader.oracle_rows)
+    _write_table(out / "audit_blocks", AUDIT_COLUMNS, _audit_rows(asked.audits, "audit.csv", AUDIT))
+    choices = asked.audits if asked.choices else ()
+    _write_table(out / "audit_choices", CHOICE_COLUMNS, _audit_rows(choices, "audit_choices.csv", CHOICES))
     artifacts.write_csv(out / "provenance.csv", PROVENANCE_COLUMNS, sorted(reader.provenance))
 
 
@@ -201,11 +247,25 @@ def read_tables(tables: Path) -> Tables:
         scores=_read_table(tables / "scores.csv", SCORE_COLUMNS),
         removals=_read_table(tables / "removals.csv", REMOVAL_COLUMNS),
         oracle=_read_table(tables / "oracle.csv", ORACLE_COLUMNS),
+        audit_blocks=_read_table(tables / "audit_blocks.csv", AUDIT_COLUMNS),
+        audit_choices=_read_table(tables / "audit_choices.csv", CHOICE_COLUMNS),
     )
     suites = sorted(read.results["suite"].unique())
     if len(suites) != 1:
         raise PrunebenchError(f"{tables / 'results.csv'}: expected the rows of one suite, found {suites or 'no row'}")
     return read
+
+
+def _audit_rows(
+    series: Iterable[tuple[tuple[str, str, str, int, str], Path]], file: str, columns: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """The rows of a file of each audited series, each behind what the series is."""
+    rows: list[tuple[Any, ...]] = []
+    for keys, folder in sorted(series):
+        frame = _read_table(folder / file, columns).astype(object)
+        # An empty field, of a number that does not apply, is read as nan.
+        rows += [(*keys, *(None if value != value else value for value in row)) for row in frame.itertuples(index=False)]
+    return rows
 
 
 class _Reader:

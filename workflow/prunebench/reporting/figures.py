@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from scipy.stats import kendalltau, rankdata
 from prunebench import artifacts
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import FIGURES, quality, shown
+from prunebench.reporting.audit import draw_audit
 from prunebench.reporting.collect import DENSE, Tables, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.tables import MINUS, accuracy_by_replicate
@@ -130,13 +131,8 @@ def make_figure(name: str, tables: Tables, dataset: str, model: str) -> Figure:
         raise PrunebenchError(f"figure {name!r} does not exist; there are {', '.join(FIGURES)}")
     if (dataset, model) not in tables.designs():
         raise PrunebenchError(f"results.csv has no row of dataset {dataset!r} and model {model!r}")
-
-    def of_pair(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
-
-    chosen = Tables(**{field.name: of_pair(getattr(tables, field.name)) for field in fields(Tables)})
     with _style():
-        return _DRAW[name](chosen, f"{dataset}, {model}")
+        return _DRAW[name](tables.of(dataset, model), f"{dataset}, {model}")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -562,7 +558,14 @@ def _mean_over(replicates: int) -> str:
     return f",\nmean over {replicates} replicates" if replicates > 1 else ""
 
 
+def _audit(tables: Tables, title: str) -> Figure:
+    if tables.audit_blocks.empty:
+        return _note(title, "No delivered networks were audited.")
+    return draw_audit(tables.audit_blocks, tables.audit_choices, title)
+
+
 _DRAW: dict[str, Callable[[Tables, str], Figure]] = {
+    "audit": _audit,
     "quality": _quality,
     "accuracy": _accuracy,
     "scores": _scores,

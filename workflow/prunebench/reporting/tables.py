@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from prunebench import artifacts
 from prunebench.reporting import TABLES, quality, shown, statistics
+from prunebench.reporting.audit import audit_makers
 from prunebench.reporting.collect import DENSE, ORACLE, SCORING, TRAINING, Tables, read_tables
 from prunebench.reporting.display import (
     BASELINES,
@@ -101,6 +102,7 @@ def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
         "quality": lambda: _quality(tidy),
         "consensus_parts": lambda: _consensus_parts(tidy),
     }
+    make |= audit_makers(tidy)
     made = {name: make[name]() for name in shown(TABLES, tidy.subjects())}
     written = []
     for table in made.values():
