@@ -187,7 +187,8 @@ def _accuracy(tables: Tables, title: str) -> Figure:
     panels[0].set_ylabel("Accuracy change against dense (pp)")
     if len(schedules) > 1:
         figure.suptitle(title, fontsize=9.5)
-    figure.legend(handles=_legend(criteria, looks), loc="outside right upper", frameon=False, handlelength=3.4)
+    spread = networks["replicate"].nunique() > 1
+    figure.legend(handles=_legend(criteria, looks, spread), loc="outside right upper", frameon=False, handlelength=3.4)
     return figure
 
 
@@ -252,7 +253,7 @@ def _looks(criteria: Sequence[str]) -> dict[str, _Look]:
     return looks
 
 
-def _legend(criteria: Sequence[str], looks: dict[str, _Look]) -> list[Any]:
+def _legend(criteria: Sequence[str], looks: dict[str, _Look], spread: bool) -> list[Any]:
     prominent = [c for c in criteria if looks[c].prominent and c != "random"]
     muted = [c for c in criteria if not looks[c].prominent]
     handles: list[Any] = [Line2D([], [], label=c, **looks[c].line()) for c in [*prominent, *muted]]
@@ -260,7 +261,8 @@ def _legend(criteria: Sequence[str], looks: dict[str, _Look]) -> list[Any]:
         look = looks["random"]
         handles.append(Line2D([], [], color=look.colour, linestyle=look.dashes, linewidth=1.6, label="random: mean"))
         handles.append(Patch(facecolor="0.86", label="random: lowest to highest\nof all draws and replicates"))
-    handles.append(Line2D([], [], color="none", label=f"bars: {chr(177)} 1 standard deviation\nover replicates"))
+    if spread:
+        handles.append(Line2D([], [], color="none", label=f"bars: {chr(177)} 1 standard deviation\nover replicates"))
     return handles
 
 
