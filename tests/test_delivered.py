@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from helpers import SAMPLE, architecture, context, random_network
 from prunebench import delivered, experiments
@@ -19,6 +23,7 @@ from prunebench.reporting.audit import agreement, summarise
 from prunebench.reporting.collect import Asked, NetworkFolder, Tables, collect, read_tables
 from prunebench.reporting.figures import make_figure
 from prunebench.surgery import remove
+from shared import REPOSITORY
 from test_keras_files import Writer
 
 REMOVED = [["stage1.block1"], ["stage2.block1", "stage3.block2"]]
@@ -197,3 +202,28 @@ def test_scores_of_an_audit_are_kept(replicate: Path, tmp_path: Path, monkeypatc
 def test_a_series_that_is_no_sequence_is_refused(replicate: Path, tmp_path: Path) -> None:
     with pytest.raises(PrunebenchError, match=r"^delivered method theirs: a: 2, 3, 3 blocks .*set `audit: false`"):
         delivered.audit(audit_job(series={"theirs": ["b", "a"]}), replicate, tmp_path / "w")
+
+
+@pytest.mark.slow
+def test_a_suite_of_delivered_networks_runs(sources: Path, tmp_path: Path) -> None:
+    suite = content(sources) | {"evaluations": ["accuracy", "complexity"], "audit": {"criteria": ["first", "l1_norm"]}}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
+    run = subprocess.run(
+        [*start, "--configfile", str(tmp_path / "suite.yaml"), "--cores", "2", "--nolock", "--logger", "prunebench"],
+        env={**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+    results = tmp_path / "results/small"
+    found = {(row["criterion"], row["operating_point"]) for row in read_csv(results / "tables/results.csv", ["criterion"])}
+    assert found == {("dense", "dense"), ("theirs", "a"), ("theirs", "b")}
+    rows = read_csv(results / "tables/audit.csv", ["blocks", "uncertain"])
+    assert [row["blocks"] for row in rows] == ["stage1.block1", "stage2.block1 stage3.block2"]
+    assert (results / "figures/audit_digits_resnet20.png").is_file() and (results / "tables/audit_agreement.md").is_file()
+    # Nothing was scored for chains that there are not.
+    assert not (results / "digits/resnet20/replicate0/dense/scores.csv").exists()

@@ -163,7 +163,7 @@ def _accuracy(tables: Tables, title: str) -> Figure:
         return _note(title, "No pruned network has both an accuracy and a FLOPs reduction.")
     criteria = ordered_criteria(networks["criterion"])
     looks = _looks(criteria)
-    legend = _legend(criteria, looks)
+    legend = _legend(criteria, looks, spread=networks["replicate"].nunique() > 1)
     # The legend stands beside the panels and may be the longer of the two.
     lines = sum(1 + handle.get_label().count("\n") for handle in legend)
     figure = Figure(figsize=(3.1 * len(schedules) + 2.3, max(3.7, 0.17 * lines + 0.3)), layout="constrained")
@@ -241,7 +241,7 @@ def _looks(criteria: Sequence[str]) -> dict[str, _Look]:
     return looks
 
 
-def _legend(criteria: Sequence[str], looks: dict[str, _Look]) -> list[Any]:
+def _legend(criteria: Sequence[str], looks: dict[str, _Look], spread: bool) -> list[Any]:
     prominent = [c for c in criteria if looks[c].prominent and c != "random"]
     muted = [c for c in criteria if not looks[c].prominent]
     handles: list[Any] = [Line2D([], [], label=c, **looks[c].line()) for c in [*prominent, *muted]]
@@ -249,7 +249,8 @@ def _legend(criteria: Sequence[str], looks: dict[str, _Look]) -> list[Any]:
         look = looks["random"]
         handles.append(Line2D([], [], color=look.colour, linestyle=look.dashes, linewidth=1.6, label="random: mean"))
         handles.append(Patch(facecolor="0.86", label="random: lowest to highest\nof all draws and replicates"))
-    handles.append(Line2D([], [], color="none", label=f"bars: {chr(177)} 1 standard deviation\nover replicates"))
+    if spread:
+        handles.append(Line2D([], [], color="none", label=f"bars: {chr(177)} 1 standard deviation\nover replicates"))
     return handles
 
 

@@ -294,7 +294,7 @@ def _against_random(best: str | None, comparison: pd.DataFrame) -> dict[str, str
     if best is None:
         return {"verdict": "undecided", "sentence": "undecided: no criterion but the baselines was run"}
     if comparison.empty:
-        return {"verdict": "undecided", "sentence": "undecided: random was not run here"}
+        return {"verdict": "undecided", "sentence": "nothing to compare: random was not run here"}
     row = comparison.iloc[0]
     difference = f"{number(row['mean_difference'], 2, sign=True)} pp"
     if row["n"] < 2:
