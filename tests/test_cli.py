@@ -17,7 +17,7 @@ from prunebench.config import read
 from shared import REPOSITORY
 
 DEMO = REPOSITORY / "config" / "config.yaml"
-COMMANDS = ["dense", "score", "rank", "one-shot", "iterative", "evaluate", "measure", "collect", "tables", "figures"]
+COMMANDS = ["dense", "score", "oracle", "rank", "one-shot", "iterative", "evaluate", "measure", "collect", "tables", "figures"]
 COMMANDS += ["import-keras", "check", "schema"]
 # Commands with --settings, and what else they require.
 JOBS = {
