@@ -137,6 +137,11 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("external/rankings", ["mine", "mine"], ["external.rankings[1]: 'mine' is named twice"]),
     ("external", {"rankings": ["mine"], "networks": ["mine"]}, ["external.networks[0]: 'mine' is named twice"]),
     ("external/networks", ["my method"], ["external.networks[0]: 'my method' is refused", "letters, digits, _ and -"]),
+    # the oracle
+    ("oracle/epochs", -1, ["oracle.epochs: -1 is refused (accepted: a whole number of at least 0)"]),
+    ("oracle/criteria", ["tailor"], ["oracle.criteria[0]: 'tailor' is not a known criterion; did you mean 'taylor'?"]),
+    ("oracle/criteria", ["taylor", "taylor"], ["oracle.criteria[1]: 'taylor' is a second criterion named 'taylor'"]),
+    ("oracle", {"epoch": 1}, ["oracle.epoch: unknown key; did you mean 'epochs'?"]),
     ("schedules", {}, ["schedules: no criterion is named", "schedules.one-shot.criteria"]),
 ]
 

@@ -73,7 +73,9 @@ def test_named_paths_exist(page: Path) -> None:
 def test_every_built_in_criterion_is_explained_and_no_other() -> None:
     text = text_of("criteria.md")
     documented = table_names(section(text, "Baselines")) | table_names(section(text, "Similarity metrics"))
-    documented |= set(re.findall(r"^## `([^`]+)`", text, flags=re.MULTILINE))
+    documented |= set(re.findall(r"^## `([^`]+)`", text, flags=re.MULTILINE)) | table_names(
+        section(text, "Variants of the consensus")
+    )
     built_in = plugins.builtin(Criterion, "criteria")
     # The table of pitfalls names families.
     assert {name for name in documented if "*" not in name} == set(built_in)
@@ -82,7 +84,8 @@ def test_every_built_in_criterion_is_explained_and_no_other() -> None:
 def test_direction_of_baselines_is_the_one_in_the_code() -> None:
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\| (lowest|highest) \|", text_of("criteria.md"), flags=re.MULTILINE)
     built_in = plugins.builtin(Criterion, "criteria")
-    assert {name for name, _ in rows} == table_names(section(text_of("criteria.md"), "Baselines"))
+    votes = {"consensus_median"}  # the others of its table are several to a row
+    assert {name for name, _ in rows} == table_names(section(text_of("criteria.md"), "Baselines")) | votes
     assert all(built_in[name].removes == end for name, end in rows)
 
 
@@ -94,6 +97,14 @@ def test_every_quantity_is_explained(name: str) -> None:
         "measured",
         "estimated",
     }
+
+
+def test_every_column_of_the_quality_is_explained() -> None:
+    from prunebench.reporting import quality
+
+    documented = table_names(section(text_of("quantities.md"), "Reproducible: how good a criterion is"))
+    plain = {name for name in quality.QUALITY_COLUMNS if not name.endswith(("_low", "_high"))}
+    assert plain - {"dataset", "model", "criterion", "fine_tuning_epochs"} == documented - {"..._low", "..._high"}
 
 
 def test_every_built_in_evaluation_is_looked_at() -> None:
@@ -146,7 +157,13 @@ def test_example_of_a_network_with_found_blocks(tmp_path: Path) -> None:
 def whole_files() -> list[tuple[str, str]]:
     """(kind, code) of the Python blocks that define a plugin."""
     blocks = re.findall(r"^```python\n(.*?)^```", text_of("adding-a-method.md"), flags=re.DOTALL | re.MULTILINE)
-    return [(kind, code) for code in blocks for kind in KINDS if re.search(rf"^\w+ = {kind}\(", code, flags=re.MULTILINE)]
+    makers = {**dict.fromkeys(KINDS), "Criterion": "(?:Criterion|consensus)"}
+    return [
+        (kind, code)
+        for code in blocks
+        for kind in KINDS
+        if re.search(rf"^\w+ = {makers[kind] or kind}\(", code, flags=re.MULTILINE)
+    ]
 
 
 def plugin(code: str, kind: str, folder: Path) -> object:
@@ -166,7 +183,8 @@ def test_example_defines_its_object(kind: str, code: str, tmp_path: Path) -> Non
 
 def test_example_criterion_is_the_file_in_examples() -> None:
     shown = [code for kind, code in whole_files() if kind == "Criterion"]
-    assert (REPOSITORY / "docs/examples/weight_norm.py").read_text(encoding="utf-8") in shown
+    for name in ("weight_norm", "three_votes"):
+        assert (REPOSITORY / f"docs/examples/{name}.py").read_text(encoding="utf-8") in shown
 
 
 def test_example_criteria_score_every_block(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from prunebench import experiments
 from prunebench.artifacts import read_csv, write_csv
 from prunebench.config import Suite, parse
 from prunebench.errors import PrunebenchError
-from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, RankJob, ScoreJob, read_job
+from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, OracleJob, RankJob, ScoreJob, read_job
 from prunebench.ranking import rank
 from prunebench.surgery import flops_reduction
 from shared import REPOSITORY
@@ -27,6 +27,7 @@ BASE: dict[str, Any] = {
         "iterative": {"criteria": ["random", "first"], "draws": 1},
     },
     "operating_points": [{"blocks": 1}, {"flops_reduction": 20.5}],
+    "oracle": {"epochs": 2, "criteria": ["taylor", "cka"]},
     "external": {"rankings": ["mine"], "networks": ["theirs"]},
 }
 
@@ -100,10 +101,12 @@ JOBS = {
     "one-shot": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "one-shot", "random"),
     "mine": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "one-shot", "mine"),
     "iterative": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "iterative", "random"),
+    "oracle": lambda s: experiments.oracle_job(s, "digits", "resnet20", 1),
     "evaluate": lambda s: experiments.evaluate_job(s, "digits", "resnet20", 1, "network"),
     "measure": lambda s: experiments.evaluate_job(s, "digits", "resnet20", None, "architecture"),
 }
 CHAINS = {"one-shot", "mine", "iterative"}
+TUNED = CHAINS | {"oracle"}
 
 
 @pytest.mark.parametrize(
@@ -111,9 +114,13 @@ CHAINS = {"one-shot", "mine", "iterative"}
     [
         ({"sample__batch_size": 5}, {"score", "iterative"}),
         ({"sample__images_per_class": 5}, {"score", "iterative"}),
-        ({"constraints__minimum_blocks": 1}, {"score"} | CHAINS),
+        ({"constraints__minimum_blocks": 1}, {"score"} | TUNED),
         ({"dense_training__epochs": 5}, {"dense"}),
-        ({"fine_tuning__learning_rate": 0.5}, CHAINS),
+        ({"fine_tuning__learning_rate": 0.5}, TUNED),
+        ({"fine_tuning__epochs_per_block": 3}, CHAINS),
+        ({"oracle__epochs": 1}, {"oracle"}),
+        ({"oracle__criteria": ["taylor", "l1_norm"]}, {"score"}),
+        ({"oracle__criteria": ["taylor"]}, set()),
         ({"operating_points": [{"blocks": 1}]}, CHAINS),
         ({"schedules__iterative__draws": 2}, {"iterative"}),
         ({"schedules__iterative__blocks_per_step": 2}, {"iterative"}),
@@ -123,7 +130,7 @@ CHAINS = {"one-shot", "mine", "iterative"}
         ({"energy__seconds": 5.0}, {"measure"}),
         ({"energy__batch_size": 5}, {"measure"}),
         ({"latency__seconds": 5.0}, {"measure"}),
-        ({"energy__country_iso_code": "FRA"}, {"dense", "measure"} | CHAINS),
+        ({"energy__country_iso_code": "FRA"}, {"dense", "measure"} | TUNED),
         ({"evaluations": ["accuracy", "latency", "energy"]}, {"evaluate"}),
         ({"evaluations": ["accuracy", "complexity", "energy"]}, {"measure"}),
         ({"replicates": 5}, set()),
@@ -143,6 +150,7 @@ def test_a_change_reaches_only_the_jobs_that_it_concerns(changes: dict[str, Any]
     ("name", "kind"),
     [
         *(("dense", DenseJob), ("score", ScoreJob), ("rank", RankJob), ("evaluate", EvaluateJob), ("measure", EvaluateJob)),
+        ("oracle", OracleJob),
         *((name, ChainJob) for name in sorted(CHAINS)),
     ],
 )
@@ -154,6 +162,23 @@ def test_settings_survive_the_command_line(name: str, kind: Any) -> None:
             assert {inner: getattr(there, inner) for inner in value} == value
         elif isinstance(value, int | str | None):
             assert there == value
+
+
+def test_criteria_of_the_oracle_are_scored_and_not_followed() -> None:
+    assert experiments.scored(suite()) == {"cka": 1, "first": 1, "random": 2, "taylor": 1}
+    drawn = suite(schedules__one_shot__criteria=["cka"], schedules__iterative__criteria=["first"], oracle__criteria=["random"])
+    assert experiments.scored(drawn)["random"] == 2
+    assert not [folder for folder in experiments.network_folders(suite(), "digits", "resnet20", 0) if "taylor" in folder]
+    job = experiments.oracle_job(suite(), "digits", "resnet20", 0)
+    assert job["fine_tuning"]["epochs_per_block"] == 2
+
+
+def test_a_suite_shows_what_it_has() -> None:
+    assert experiments.subjects(suite()) == {"oracle"}
+    assert experiments.subjects(suite(oracle=None)) == set()
+    assert experiments.subjects(suite(oracle=None, schedules__iterative__criteria=["consensus"])) == {"consensus"}
+    assert experiments.subjects(suite(oracle__criteria=["consensus_median"])) == {"oracle", "consensus"}
+    assert experiments.subjects(suite(oracle__criteria=["consensus_without_cka"])) == {"oracle"}
 
 
 def test_replicates_and_purposes_have_seeds_of_their_own_and_criteria_share_them() -> None:

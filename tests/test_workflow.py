@@ -16,7 +16,7 @@ import pytest
 
 from shared import REPOSITORY
 
-TABLES = ("results", "scores", "removals", "accuracy", "versus_random", "versus_dense", "headline")
+TABLES = ("results", "scores", "removals", "oracle", "quality", "accuracy", "versus_random", "versus_dense", "headline")
 
 
 def command(folder: Path, *options: str) -> list[str]:
@@ -92,6 +92,19 @@ def test_ranking_of_a_rule_of_ones_own_decides(finished: Path) -> None:
     mine = removals[(removals["chain_criterion"] == "odd_first") & (removals["replicate"] == 0)]
     # Candidates in order of the network are block1 and block2 of each stage; every second one goes first.
     assert list(mine["block"]) == ["stage1.block2", "stage2.block2"]
+
+
+def test_criteria_are_held_to_the_oracle_whether_they_are_followed_or_not(finished: Path) -> None:
+    losses = pd.read_csv(finished / "results/tiny/tables/oracle.csv")
+    # Two replicates, six candidates, without fine-tuning and after one epoch.
+    assert len(losses) == 2 * 6 * 2 and not losses.duplicated(["replicate", "block", "fine_tuning_epochs"]).any()
+    found = pd.read_csv(finished / "results/tiny/tables/quality.csv")
+    names = ["cka", "l1_norm", "weight_norm", "random", "first"]
+    assert found["criterion"].tolist() == [*names, *names] and found["fine_tuning_epochs"].tolist() == [0] * 5 + [1] * 5
+    assert found["tau"].between(-1, 1).all() and (found["regret_nats"] >= 0).all()
+    assert (finished / "results/tiny/figures/quality_digits_resnet20.pdf").is_file()
+    # No consensus is scored here.
+    assert not (finished / "results/tiny/tables/consensus_parts.csv").exists()
 
 
 def test_a_second_run_has_nothing_to_do(finished: Path) -> None:

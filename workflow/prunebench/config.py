@@ -323,7 +323,9 @@ def parse(content: Mapping[str, Any], origin: str) -> Suite:
         raise PrunebenchError("\n".join(_explain(detail, origin) for detail in error.errors())) from None
     mistakes = list(_mistakes(suite))
     if mistakes:
-        raise PrunebenchError("\n".join(f"{origin}: {mistake}" for mistake in mistakes))
+        lines = "\n".join(f"{origin}: {mistake}" for mistake in mistakes)
+        # A path may hold what is no Unicode, and a message that cannot be printed helps nobody.
+        raise PrunebenchError(lines.encode("utf-8", "backslashreplace").decode())
     return suite
 
 
