@@ -54,9 +54,8 @@ def collect_audits(series: Iterable[tuple[tuple[str, str, str, int, str], Path]]
         frames = []
         for keys, folder in series:
             frame = _read_table(folder / FILES[table], own)
-            for name, value in zip(SERIES, keys, strict=True):
-                frame[name] = value
-            frames.append(frame[list(columns)])
+            named = pd.DataFrame([keys] * len(frame), columns=list(SERIES))
+            frames.append(pd.concat([named, frame], axis=1))
         whole = pd.concat(frames, ignore_index=True).astype(object)
         rows = [tuple(None if value != value else value for value in row) for row in whole.itertuples(index=False)]
         _write_table(out / table, columns, rows)
