@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ def tidy(
         pd.DataFrame(scored, columns=list(collect.SCORE_COLUMNS)),
         pd.DataFrame([], columns=list(collect.REMOVAL_COLUMNS)),
         pd.DataFrame(oracle, columns=list(collect.ORACLE_COLUMNS)),
+        pd.DataFrame([], columns=list(collect.AUDIT_COLUMNS)),
+        pd.DataFrame([], columns=list(collect.CHOICE_COLUMNS)),
     )
 
 
@@ -202,7 +205,7 @@ def test_the_same_tables_give_the_same_numbers() -> None:
 
 def test_a_block_without_a_score_is_named() -> None:
     tables = tidy({0: [LOSSES]}, {"a": [[LOSSES]]})
-    lacking = Tables(tables.results, tables.measured, tables.scores.iloc[1:], tables.removals, tables.oracle)
+    lacking = replace(tables, scores=tables.scores.iloc[1:])
     with pytest.raises(PrunebenchError, match=r"scores\.csv: a does not score .* \(d, m, replicate 0\)"):
         quality.quality(lacking)
 

@@ -7,7 +7,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,9 +47,13 @@ class Suite:
     networks: list[NetworkFolder]
     measured: list[Path]
     oracle: bool = False
+    audited: Sequence[str] = ()
 
     def collect(self, out: Path) -> Path:
-        collect.collect(self.networks, self.measured, out, asked=collect.Asked(oracle=self.oracle))
+        places = [("tiny", "digits", "resnet32", replicate, method) for replicate in (0, 1) for method in self.audited]
+        audits = [(key, self.root / f"digits/resnet32/replicate{key[3]}/delivered" / key[4]) for key in places]
+        asked = collect.Asked(oracle=self.oracle, audits=audits, choices=True)
+        collect.collect(self.networks, self.measured, out, asked=asked)
         return out
 
 
@@ -97,6 +101,26 @@ def write_oracle(folder: Path, generator: random.Random) -> None:
     artifacts.write_json(folder / "oracle.json", {"epochs": 1, "energy": energy, "provenance": PROVENANCE})
 
 
+def write_audit(folder: Path, criteria: Sequence[str]) -> None:
+    """Two transitions: one block goes, then two, one of them found with little confidence; kept ones are ever less alike."""
+    gone = [CANDIDATES[:1], CANDIDATES[4:6]]
+    rows, choices = [], []
+    for step, (before, after) in enumerate((("dense", "first_file"), ("first_file", "second_file")), start=1):
+        left = [block for block in BLOCKS if block not in (gone[0] if step == 2 else [])]
+        for block in left:
+            removed = block in gone[step - 1]
+            unsure = block == CANDIDATES[5]
+            index = [other for other in left if other[:6] == block[:6]].index(block)
+            numbers = [0.04 if removed else 0.9 / step, 0.05 if unsure else 0.8]
+            status = "removed" if removed else "kept"
+            rows.append([step, before, after, block, index, status, *numbers, "uncertain" if unsure else "clear"])
+        for number, criterion in enumerate(criteria):
+            hits = number % (step + 1)
+            choices.append([step, before, after, criterion, step, 12, " ".join(gone[step - 1]), hits, step**2 / 12])
+    artifacts.write_csv(folder / "audit.csv", collect.AUDIT, rows)
+    artifacts.write_csv(folder / "audit_choices.csv", collect.CHOICES, choices)
+
+
 def build_suite(
     root: Path,
     criteria: Sequence[str] = ("cka", "consensus", "random"),
@@ -106,6 +130,7 @@ def build_suite(
     points: Sequence[int] = (2, 5),
     schedules: Sequence[str] = ("one-shot", "iterative"),
     oracle: bool = False,
+    audited: Sequence[str] = (),
 ) -> Suite:
     """Write results/<suite>/ below ``root``."""
     generator = random.Random(7)
@@ -128,6 +153,8 @@ def build_suite(
             artifacts.write_json(folder / "scoring.json", {"criteria": cost, "images": 1000, "provenance": PROVENANCE})
             if oracle:
                 write_oracle(folder, generator)
+            for method in audited:
+                write_audit(parent / "delivered" / method, [name for name in criteria if name != "random"])
             for schedule in schedules:
                 for criterion, draw in drawn:
                     chain = parent / schedule / criterion / f"draw{draw}"
@@ -163,7 +190,7 @@ def build_suite(
             ]
             artifacts.write_json(path, {"evaluation": name, "architectures": entries, "provenance": PROVENANCE})
             measured.append(path)
-    return Suite(suite_folder, [NetworkFolder.from_path(folder) for folder in networks], measured, oracle)
+    return Suite(suite_folder, [NetworkFolder.from_path(folder) for folder in networks], measured, oracle, audited)
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +209,9 @@ ALL = (*VOTES, *figures._METRICS, "cka", "consensus", "random", "first", "last",
 
 @pytest.fixture(scope="module")
 def full_tidy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every criterion there is, and an oracle."""
+    """Every criterion there is, an oracle, and an audit."""
     root = tmp_path_factory.mktemp("full")
-    return build_suite(root, ALL, points=(2, 5, 8), oracle=True).collect(root / "tables")
+    return build_suite(root, ALL, points=(2, 5, 8), oracle=True, audited=["theirs", "others"]).collect(root / "tables")
 
 
 # --- collecting ------------------------------------------------------------------------------------------------------
@@ -273,7 +300,7 @@ def test_tables_do_not_depend_on_order_or_place(suite: Suite, tidy: Path, tmp_pa
     tables.write_tables(tidy)
     tables.write_tables(again)
     names = sorted(path.name for path in tidy.iterdir())
-    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 12 + 3 * len(EVERY_SUITE)
+    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 16 + 3 * len(EVERY_SUITE)
     # How the weights' digest was made up names the place, but no table holds it.
     assert [name for name in names if (tidy / name).read_bytes() != (again / name).read_bytes()] == []
 
@@ -484,7 +511,7 @@ def test_latex_is_escaped_and_whole(full_tidy: Path, tmp_path: Path) -> None:
     for name in reporting.TABLES:
         text = (out / f"{name}.tex").read_text()
         body = [line for line in text.splitlines() if not line.startswith("%")]
-        assert not re.search(r"(?<!\\)[_#&]", text.replace(" & ", "")) and (name == "headline" or r"linear\_0" in text)
+        assert not re.search(r"(?<!\\)[_#&]", text.replace(" & ", "")) and (name in ("headline", "audit") or r"linear\_0" in text)
         assert text.isascii()
         assert text.count(r"\begin{table}") == text.count(r"\end{table}") > 0
         for environment in ("table", "tabular"):
@@ -593,7 +620,8 @@ def test_no_label_is_clipped_or_lies_on_another_and_no_axes_is_empty(
     read = full if case == "full" else collect.read_tables(tidy)
     if case == "empty":
         results = read.results[read.results["schedule"] == "dense"]
-        read = collect.Tables(results, read.measured.iloc[:0], read.scores.iloc[:0], read.removals.iloc[:0], read.oracle)
+        nothing = {name: getattr(read, name).iloc[:0] for name in ("measured", "scores", "removals")}
+        read = replace(read, results=results, **nothing)
     figure = figures.make_figure(name, read, "digits", "resnet32")
     drawn: list[Text] = []
     draw = Text.draw
