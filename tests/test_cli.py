@@ -23,6 +23,7 @@ COMMANDS += ["import-keras", "check", "schema"]
 JOBS = {
     "dense": ["--out", "o", "--work", "w"],
     "score": ["--network", "n", "--out", "o", "--cost", "c"],
+    "oracle": ["--network", "n", "--out", "o", "--cost", "c", "--work", "w"],
     "rank": ["--scores", "s", "--out", "o"],
     "one-shot": ["--dense", "d", "--rankings", "r", "--out", "o", "--work", "w"],
     "iterative": ["--dense", "d", "--scores", "s", "--out", "o", "--work", "w"],
