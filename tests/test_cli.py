@@ -80,7 +80,7 @@ def settings(command: str) -> dict[str, Any]:
     match command:
         case "rank":
             return experiments.rank_job(suite)
-        case "dense" | "score":
+        case "dense" | "score" | "oracle":
             return getattr(experiments, f"{command}_job")(suite, "digits", "resnet32", 0)  # type: ignore[no-any-return]
         case "one-shot" | "iterative":
             return experiments.chain_job(suite, "digits", "resnet32", 0, command, "cka")
