@@ -35,6 +35,7 @@ COMMANDS += ["collect", "tables", "figures", "import-keras", "import-torch", "au
 JOBS = {
     "dense": ["--out", "o", "--work", "w"],
     "score": ["--network", "n", "--out", "o", "--cost", "c"],
+    "oracle": ["--network", "n", "--out", "o", "--cost", "c", "--work", "w"],
     "rank": ["--scores", "s", "--out", "o"],
     "one-shot": ["--dense", "d", "--rankings", "r", "--out", "o", "--work", "w"],
     "iterative": ["--dense", "d", "--scores", "s", "--out", "o", "--work", "w"],
@@ -93,7 +94,7 @@ def settings(command: str) -> dict[str, Any]:
     match command:
         case "rank":
             return experiments.rank_job(suite)
-        case "dense" | "score":
+        case "dense" | "score" | "oracle":
             return getattr(experiments, f"{command}_job")(suite, "digits", "resnet32", 0)  # type: ignore[no-any-return]
         case "deliver" | "audit-series":
             # The demo delivers nothing: one network and one series that are not there.
