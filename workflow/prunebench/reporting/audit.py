@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prunebench.reporting.tables import Table
 
 _KEPT, _HITS, _REMOVED = "Blues", "Greys", "#D55E00"
+_EXPECTED = "(random: expected)"
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -143,32 +144,34 @@ def draw_audit(blocks: pd.DataFrame, choices: pd.DataFrame, title: str) -> Figur
         choices: Rows of ``audit_choices`` of the same; may be none.
         title: Dataset and model.
     """
-    from prunebench.reporting.figures import _bare, _block_axis, _grid_size
+    from prunebench.reporting.figures import _bare, _block_axis
 
-    keys = ["method", "replicate"]
-    series = list(blocks.groupby(keys))
+    series = list(blocks.groupby(["method", "replicate"]))
     columns = sorted(map(str, blocks["block"].unique()), key=natural)
     criteria = ordered_criteria(choices["criterion"])
-    heights = [group["step"].nunique() + 1.5 for _, group in series]
-    width, height = _grid_size(columns, sum(heights), len(series))
-    side = 0.38 * (len(criteria) + 1) if criteria else 0.0
-    figure = Figure(figsize=(width + side, height + 0.7 * len(series)), layout="constrained")
-    widths = [width, side] if criteria else [width]
-    panels = figure.subplots(len(series), len(widths), squeeze=False, height_ratios=heights, width_ratios=widths)
+    rows = [group["step"].nunique() for _, group in series]
+    # The names of criteria stand below the last panel, upright.
+    names = 0.07 * max(map(len, [*criteria, _EXPECTED])) if criteria else 0.0
+    widths = [0.3 * len(columns), *([0.3 * (len(criteria) + 1)] if criteria else [])]
+    size = (sum(widths) + 3.2, 0.25 * sum(rows) + 1.1 * len(series) + max(0.0, names - 0.4) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(series), len(widths), squeeze=False, height_ratios=rows, width_ratios=widths)
     for (key, group), row in zip(series, panels, strict=True):
-        (method, replicate), axes = key, row[0]
+        method, replicate = key
         steps = group[["step", "from", "to"]].drop_duplicates().sort_values("step")
-        _blocks_panel(axes, group, list(steps["step"]), columns)
-        axes.set_yticks(range(len(steps)), [f"{a} \u2192 {b}" for a, b in zip(steps["from"], steps["to"], strict=True)])
-        _block_axis(axes, columns, separator="0.4", width=0.8)
+        _blocks_panel(row[0], group, list(steps["step"]), columns)
+        row[0].set_yticks(range(len(steps)), [f"{a} \u2192 {b}" for a, b in zip(steps["from"], steps["to"], strict=True)])
+        _block_axis(row[0], columns, separator="0.4", width=0.8)
         which = f", replicate {replicate}" if blocks["replicate"].nunique() > 1 else ""
-        axes.set_title(f"{title}: {method}{which}", pad=8)
+        row[0].set_title(f"{title}: {method}{which}", pad=8)
         if criteria:
             mine = choices[(choices["method"] == method) & (choices["replicate"] == replicate)]
             _hits_panel(row[1], mine, list(steps["step"]), criteria)
             _bare(row[1])
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _KEPT), ax=list(panels[:, 0]), pad=0.01, aspect=25)
-    bar.set_label("Kept: cosine similarity to what it became")
+    for row in panels[:-1, 1:]:
+        row[0].set_xticks([])
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _KEPT), ax=list(panels.flat), pad=0.01, aspect=25)
+    bar.set_label("Kept: cosine similarity\nto what it became")
     bar.outline.set_visible(False)
     handles = [
         Patch(facecolor=_REMOVED, label="removed here"),
@@ -191,7 +194,9 @@ def _blocks_panel(axes: Axes, group: pd.DataFrame, steps: Sequence[int], columns
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, hatch="////" if removed and unsure else None, **look))
         text = ("?" if unsure else "\u00d7") if removed else f"{value:.2f}".removeprefix("0") + ("?" if unsure else "")
         ink = "white" if removed or value > 0.6 else "black"
-        axes.text(x, y, text, ha="center", va="center", fontsize=5.8, color=ink)
+        # A mark is read on a plain ground, not on hatches.
+        ground = {"facecolor": _REMOVED, "edgecolor": "none", "pad": 1.0} if removed else None
+        axes.text(x, y, text, ha="center", va="center", fontsize=5.8, color=ink, bbox=ground)
 
 
 def _hits_panel(axes: Axes, choices: pd.DataFrame, steps: Sequence[int], criteria: Sequence[str]) -> None:
@@ -206,6 +211,6 @@ def _hits_panel(axes: Axes, choices: pd.DataFrame, steps: Sequence[int], criteri
         axes.text(x, y, f"{row['hits']}/{row['removed']}", ha="center", va="center", fontsize=5.8, color=ink)
     for step, expected in choices.groupby("step")["expected_hits"].first().items():
         axes.text(len(criteria), steps.index(int(str(step))), f"{expected:.2f}", ha="center", va="center", fontsize=5.8)
-    axes.set_xticks(range(len(criteria) + 1), [*criteria, "(random: expected)"], rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(criteria) + 1), [*criteria, _EXPECTED], rotation=90)
     axes.set_yticks([])
     axes.set_title("Of the blocks that went, chosen", pad=8)
