@@ -22,7 +22,7 @@ from scipy import stats
 from prunebench import artifacts, reporting
 from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
-from prunebench.reporting import collect, figures, statistics, tables
+from prunebench.reporting import collect, drawing, figures, formats, statistics, tables
 from prunebench.reporting.collect import NetworkFolder
 
 BLOCKS = [f"stage{stage}.block{block}" for stage in (1, 2, 3) for block in range(5)]
@@ -541,17 +541,17 @@ def test_latex_is_escaped_and_whole(full_tidy: Path, tmp_path: Path) -> None:
     ],
 )
 def test_latex_of_numbers_and_words(text: str, expected: str) -> None:
-    assert tables.latex(text) == expected
+    assert formats.latex(text) == expected
 
 
 def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
-    assert tables.number(-0.001, 2, sign=True) == "+0.00"
-    assert tables.number(-1.255, 1) == "\u22121.3"
-    assert tables.significant(0.0012345) == "0.00123"
-    assert tables.significant(1234.5) == "1234" or tables.significant(1234.5) == "1235"
-    assert tables.significant(1.23e-7) == "1.23e\u22127" or tables.significant(1.23e-7) == "1.23e\u221207"
-    assert tables.mean_sd(1.0, math.nan) == "+1.00"
-    assert tables.p_text(0.0004) == "<0.001"
+    assert formats.number(-0.001, 2, sign=True) == "+0.00"
+    assert formats.number(-1.255, 1) == "\u22121.3"
+    assert formats.significant(0.0012345) == "0.00123"
+    assert formats.significant(1234.5) == "1234" or tables.significant(1234.5) == "1235"
+    assert formats.significant(1.23e-7) == "1.23e\u22127" or tables.significant(1.23e-7) == "1.23e\u221207"
+    assert formats.mean_sd(1.0, math.nan) == "+1.00"
+    assert formats.p_text(0.0004) == "<0.001"
 
 
 def test_a_suite_without_criteria_to_compare_still_gives_all_tables(tmp_path: Path) -> None:
@@ -664,7 +664,7 @@ def test_every_figure_is_written_twice_with_the_same_bytes(tidy: Path, tmp_path:
         assert path.stat().st_size > 5000
         assert path.read_bytes().startswith(b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
     again = figures.make_figure("removals", collect.read_tables(tidy), "digits", "resnet32")
-    for path in figures.save(again, tmp_path / "b" / "removals"):
+    for path in drawing.save(again, tmp_path / "b" / "removals"):
         assert path.read_bytes() == (tmp_path / "a" / f"removals_digits_resnet32{path.suffix}").read_bytes()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,9 +16,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from prunebench.reporting.collect import NETWORK_COLUMNS, Tables
 from prunebench.reporting.display import criterion_order, natural, ordered_criteria
-
-if TYPE_CHECKING:
-    from prunebench.reporting.tables import Table
+from prunebench.reporting.drawing import bare, block_axis
+from prunebench.reporting.formats import Column, Table, number
 
 _KEPT, _HITS, _REMOVED = "Blues", "Greys", "#D55E00"
 _EXPECTED = "(random: expected)"
@@ -74,8 +73,6 @@ def audit_makers(tidy: Tables) -> dict[str, Callable[[], Table]]:
 
 
 def _audit(blocks: pd.DataFrame) -> Table:
-    from prunebench.reporting.tables import Column, Table, number
-
     columns = [
         Column("From", lambda row: row["from"], right=False),
         Column("To", lambda row: row["to"], right=False),
@@ -100,8 +97,6 @@ def _audit(blocks: pd.DataFrame) -> Table:
 
 
 def _agreement(choices: pd.DataFrame) -> Table:
-    from prunebench.reporting.tables import Column, Table, number
-
     columns = [
         Column("Criterion", lambda row: row.criterion, right=False),
         Column("Blocks that went", lambda row: str(row.removed)),
@@ -144,8 +139,6 @@ def draw_audit(blocks: pd.DataFrame, choices: pd.DataFrame, title: str) -> Figur
         choices: Rows of ``audit_choices`` of the same; may be none.
         title: Dataset and model.
     """
-    from prunebench.reporting.figures import _bare, _block_axis
-
     series = list(blocks.groupby(["method", "replicate"]))
     columns = sorted(map(str, blocks["block"].unique()), key=natural)
     criteria = ordered_criteria(choices["criterion"])
@@ -161,13 +154,13 @@ def draw_audit(blocks: pd.DataFrame, choices: pd.DataFrame, title: str) -> Figur
         steps = group[["step", "from", "to"]].drop_duplicates().sort_values("step")
         _blocks_panel(row[0], group, list(steps["step"]), columns)
         row[0].set_yticks(range(len(steps)), [f"{a} \u2192 {b}" for a, b in zip(steps["from"], steps["to"], strict=True)])
-        _block_axis(row[0], columns, separator="0.4", width=0.8)
+        block_axis(row[0], columns, separator="0.4", width=0.8)
         which = f", replicate {replicate}" if blocks["replicate"].nunique() > 1 else ""
         row[0].set_title(f"{title}: {method}{which}", pad=8)
         if criteria:
             mine = choices[(choices["method"] == method) & (choices["replicate"] == replicate)]
             _hits_panel(row[1], mine, list(steps["step"]), criteria)
-            _bare(row[1])
+            bare(row[1])
     for row in panels[:-1, 1:]:
         row[0].set_xticks([])
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _KEPT), ax=list(panels.flat), pad=0.01, aspect=25)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,40 +13,36 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from scipy.stats import kendalltau, rankdata
 
-from prunebench import artifacts
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import FIGURES, quality, shown
 from prunebench.reporting.audit import draw_audit
 from prunebench.reporting.collect import DENSE, Tables, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
-from prunebench.reporting.tables import MINUS, accuracy_by_replicate
+from prunebench.reporting.drawing import (
+    ORDERED,
+    bare,
+    block_axis,
+    cells,
+    colour_bar,
+    grid_size,
+    ink,
+    mean_over,
+    note,
+    save,
+    style,
+)
+from prunebench.reporting.formats import MINUS
+from prunebench.reporting.tables import accuracy_by_replicate
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
-SUFFIXES = ("pdf", "png")
-
-_STYLE: dict[str, Any] = {
-    **sns.axes_style("ticks", {"axes.grid": True, "grid.color": "0.92", "axes.edgecolor": "0.3"}),
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "legend.fontsize": 7.5,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "prunebench",
-    "savefig.dpi": 200,
-}
-_ORDERED = "viridis"
 _GREY = "0.55"
 
 
@@ -131,24 +124,8 @@ def make_figure(name: str, tables: Tables, dataset: str, model: str) -> Figure:
         raise PrunebenchError(f"figure {name!r} does not exist; there are {', '.join(FIGURES)}")
     if (dataset, model) not in tables.designs():
         raise PrunebenchError(f"results.csv has no row of dataset {dataset!r} and model {model!r}")
-    with _style():
+    with style():
         return _DRAW[name](tables.of(dataset, model), f"{dataset}, {model}")
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Save a figure as PDF and PNG, without dates, so that the same values give the same bytes."""
-    metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
-    written = []
-    with _style():
-        for suffix in SUFFIXES:
-            path = stem.with_name(f"{stem.name}.{suffix}")
-            artifacts.write_atomically(path, partial(figure.savefig, metadata=metadata[suffix]))
-            written.append(path)
-    return written
-
-
-def _style() -> AbstractContextManager[None]:
-    return mpl.rc_context(rc=dict[Any, Any](_STYLE))
 
 
 # --- accuracy against FLOPs reduction --------------------------------------------------------------------------------
@@ -160,7 +137,7 @@ def _accuracy(tables: Tables, title: str) -> Figure:
     networks = networks[(networks["schedule"] != DENSE)].dropna(subset=["change_pp", "flops_reduction_percent"])
     schedules = ordered_schedules(networks["schedule"])
     if not schedules:
-        return _note(title, "No pruned network has both an accuracy and a FLOPs reduction.")
+        return note(title, "No pruned network has both an accuracy and a FLOPs reduction.")
     criteria = ordered_criteria(networks["criterion"])
     looks = _looks(criteria)
     legend = _legend(criteria, looks, spread=networks["replicate"].nunique() > 1)
@@ -304,19 +281,19 @@ def _scores(tables: Tables, title: str) -> Figure:
     scores = tables.scores[~tables.scores["criterion"].isin(BASELINES)]
     ranks = dense_ranks(scores)
     if ranks.empty:
-        return _note(title, "No criterion scored the blocks of the dense network.")
+        return note(title, "No criterion scored the blocks of the dense network.")
     criteria = ordered_criteria(ranks.index.get_level_values("criterion"))
     replicates = ranks.index.get_level_values("replicate").nunique()
     mean = ranks.groupby(level="criterion").mean().reindex(criteria)
     blocks = list(mean.columns)
-    figure = Figure(figsize=_grid_size(blocks, len(criteria)), layout="constrained")
+    figure = Figure(figsize=grid_size(blocks, len(criteria)), layout="constrained")
     axes = figure.subplots()
     digits = 1 if replicates > 1 and len(blocks) <= 30 else 0
-    _cells(axes, mean.to_numpy(), 1, len(blocks), digits)
+    cells(axes, mean.to_numpy(), 1, len(blocks), digits)
     axes.set_yticks(range(len(criteria)), criteria)
-    _block_axis(axes, blocks)
+    block_axis(axes, blocks)
     axes.set_title(f"{title}: ranks of the dense network's blocks", pad=8)
-    _colour_bar(figure, axes, 1, len(blocks), "Rank (1 goes first)" + _mean_over(replicates))
+    colour_bar(figure, axes, 1, len(blocks), "Rank (1 goes first)" + mean_over(replicates))
     return figure
 
 
@@ -324,7 +301,7 @@ def _agreement(tables: Tables, title: str) -> Figure:
     """Kendall's tau between the rankings of the dense network's blocks."""
     ranks = dense_ranks(tables.scores)
     if ranks.index.get_level_values("criterion").nunique() < 2:
-        return _note(title, "Fewer than two criteria scored the blocks of the dense network.")
+        return note(title, "Fewer than two criteria scored the blocks of the dense network.")
     tau = rank_agreement(ranks)
     size = len(tau)
     replicates = ranks.index.get_level_values("replicate").nunique()
@@ -346,9 +323,9 @@ def _agreement(tables: Tables, title: str) -> Figure:
             )
     axes.set_xticks(range(size), list(tau.columns), rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), list(tau.index))
-    _bare(axes)
+    bare(axes)
     axes.set_title(f"{title}: rank agreement", pad=8)
-    _colour_bar(figure, axes, -1, 1, "Kendall's \u03c4" + _mean_over(replicates), "RdBu_r")
+    colour_bar(figure, axes, -1, 1, "Kendall's \u03c4" + mean_over(replicates), "RdBu_r")
     return figure
 
 
@@ -366,7 +343,7 @@ def _quality(tables: Tables, title: str) -> Figure:
     data = quality.quality(tables)
     data = data[data["criterion"] != quality.RANDOM]
     if data.empty:
-        return _note(title, "No criterion was held to the oracle.")
+        return note(title, "No criterion was held to the oracle.")
     criteria, lengths = ordered_criteria(data["criterion"]), sorted(data["fine_tuning_epochs"].unique())
     figure = Figure(figsize=(7.2, 0.27 * len(criteria) + 1.7), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -400,8 +377,8 @@ def _quality(tables: Tables, title: str) -> Figure:
         for place in range(0, len(criteria), 2):
             axes.axhspan(place - 0.5, place + 0.5, color="0.965", linewidth=0, zorder=0)
     replicates = int(data["n"].max())
-    left.set_xlabel("Kendall's \u03c4 with the oracle" + _mean_over(replicates))
-    right.set_xlabel("Relative regret (logarithmic above 1)" + _mean_over(replicates))
+    left.set_xlabel("Kendall's \u03c4 with the oracle" + mean_over(replicates))
+    right.set_xlabel("Relative regret (logarithmic above 1)" + mean_over(replicates))
     over = data["resampled"].iloc[0] + (" of one dense network" if replicates == 1 else "")
     handles.append(Line2D([], [], color="none", label=f"bars: 95 % bootstrap over {over}"))
     figure.suptitle(f"{title}: criteria held to the oracle", fontsize=9.5)
@@ -416,12 +393,12 @@ def _removals(tables: Tables, title: str) -> Figure:
     """Which blocks each criterion removed at which step: colour is the step, area the share of replicates."""
     rows = tables.removals[tables.removals["chain_criterion"] != "random"]
     if rows.empty:
-        return _note(title, "No criterion but random removed blocks step by step.")
+        return note(title, "No criterion but random removed blocks step by step.")
     blocks = sorted({*map(str, rows["block"]), *map(str, tables.scores["block"])}, key=natural)
     schedules = ordered_schedules(rows["schedule"])
     criteria = {s: ordered_criteria(rows.loc[rows["schedule"] == s, "chain_criterion"]) for s in schedules}
     heights = [len(criteria[schedule]) + 1.5 for schedule in schedules]
-    figure = Figure(figsize=_grid_size(blocks, sum(heights), len(schedules)), layout="constrained")
+    figure = Figure(figsize=grid_size(blocks, sum(heights), len(schedules)), layout="constrained")
     panels = figure.subplots(len(schedules), 1, height_ratios=heights, squeeze=False)[:, 0]
     last = int(rows["step"].max())
     replicates = rows["replicate"].nunique()
@@ -429,15 +406,15 @@ def _removals(tables: Tables, title: str) -> Figure:
         chosen = rows[rows["schedule"] == schedule]
         _removal_panel(panel, chosen, criteria[schedule], blocks, last)
         panel.set_title(f"{title}: {schedule}", pad=8)
-    label = "Step at which the block went" + _mean_over(replicates)
-    _colour_bar(figure, list(panels), 1, max(last, 2), label)
+    label = "Step at which the block went" + mean_over(replicates)
+    colour_bar(figure, list(panels), 1, max(last, 2), label)
     if replicates > 1:
         figure.supxlabel("Area of a square: share of the replicates that removed the block", fontsize=7.5)
     return figure
 
 
 def _removal_panel(panel: Axes, rows: pd.DataFrame, criteria: Sequence[str], blocks: Sequence[str], last: int) -> None:
-    norm, colours = Normalize(1, max(last, 2)), mpl.colormaps[_ORDERED]
+    norm, colours = Normalize(1, max(last, 2)), mpl.colormaps[ORDERED]
     panel.set_xlim(-0.5, len(blocks) - 0.5)
     panel.set_ylim(len(criteria) - 0.5, -0.5)
     runs = rows.groupby("chain_criterion")[["replicate", "draw"]].apply(lambda f: len(f.drop_duplicates()))
@@ -448,120 +425,15 @@ def _removal_panel(panel: Axes, rows: pd.DataFrame, criteria: Sequence[str], blo
         colour = colours(norm(step))
         panel.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, facecolor=colour, linewidth=0))
         if side >= 0.5:
-            panel.text(x, y, f"{step:.0f}", ha="center", va="center", fontsize=6.5, color=_ink(colour))
+            panel.text(x, y, f"{step:.0f}", ha="center", va="center", fontsize=6.5, color=ink(colour))
     panel.set_yticks(range(len(criteria)), criteria)
     panel.set_facecolor("0.96")
-    _block_axis(panel, blocks, separator="0.4", width=0.8)
-
-
-# --- shared parts ----------------------------------------------------------------------------------------------------
-
-
-def _note(title: str, text: str) -> Figure:
-    """A figure that says why there is nothing to see, so that a missing value never looks like a missing file."""
-    figure = Figure(figsize=(5.0, 1.6), layout="constrained")
-    axes = figure.subplots()
-    axes.set_axis_off()
-    axes.set_title(title)
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
-    return figure
-
-
-def _grid_size(blocks: Sequence[str], rows: float, panels: int = 1) -> tuple[float, float]:
-    """Inches of a figure whose cells are large enough for a number and whose labels find their place."""
-    labels, groups = _block_labels(blocks)[1:]
-    upright = 0.07 * max(len(label) for label in labels) if _turned(labels) else 0.0
-    upright += 0.07 * max(map(len, groups)) if _narrow(groups) else 0.0
-    width = 0.31 if len(blocks) <= 30 else 0.25
-    return max(5.5, width * len(blocks) + 2.6), max(2.6, 0.27 * rows + 1.8 + panels * upright)
-
-
-def _cells(axes: Axes, values: NDArray[np.float64], low: float, high: float, digits: int) -> None:
-    """A heat map with a number in every cell that has a value."""
-    norm, colours = Normalize(low, max(high, low + 1)), mpl.colormaps[_ORDERED]
-    axes.imshow(np.ma.masked_invalid(values), cmap=_ORDERED, norm=norm, aspect="auto")
-    for (i, j), value in np.ndenumerate(values):
-        if not math.isnan(value):
-            ink = _ink(colours(norm(value)))
-            axes.text(j, i, f"{value:.{digits}f}", ha="center", va="center", fontsize=6.2, color=ink)
-
-
-def _ink(colour: Any) -> str:
-    """Black on light colours, white on dark ones."""
-    red, green, blue = colour[:3]
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-
-
-def _block_labels(blocks: Sequence[str]) -> tuple[str, list[str], list[str]]:
-    """Axis label, a label for each block, and the group of each: what its name says before the last dot."""
-    split = [block.rpartition(".") for block in blocks]
-    groups, labels = [group for group, _, _ in split], [label for _, _, label in split]
-    words = {match[1] if (match := re.fullmatch(r"(\D*)\d+", label)) else None for label in labels}
-    if len(words) > 1 or None in words:
-        return "Block", labels, groups
-    # "block1", "block2", ... need no more than their numbers.
-    word = words.pop() or ""
-    return "Block" if word in ("", "block") else f"Block ({word}\u2026)", [n.removeprefix(word) for n in labels], groups
-
-
-def _runs(groups: Sequence[str]) -> list[tuple[int, int]]:
-    """Start and end of each run of columns that share a group."""
-    starts = [i for i in range(len(groups)) if i == 0 or groups[i] != groups[i - 1]]
-    return list(zip(starts, [*starts[1:], len(groups)], strict=True))
-
-
-def _turned(labels: Sequence[str]) -> bool:
-    """Whether labels of columns are too long to stand side by side."""
-    return max(map(len, labels)) > 2
-
-
-def _narrow(groups: Sequence[str]) -> bool:
-    """Whether the name of a group would run into its neighbours'."""
-    return any(0.25 * (end - start) < 0.1 * len(groups[start]) for start, end in _runs(groups))
-
-
-def _block_axis(axes: Axes, blocks: Sequence[str], separator: str = "white", width: float = 3.0) -> None:
-    """Label the columns with their blocks, and groups of columns above."""
-    axis_label, labels, groups = _block_labels(blocks)
-    axes.set_xlabel(axis_label)
-    axes.set_xticks(range(len(blocks)), labels, rotation=90 if _turned(labels) else 0)
-    _bare(axes)
-    runs = _runs(groups)
-    for start, _ in runs[1:]:
-        axes.axvline(start - 0.5, color=separator, linewidth=width)
-    if any(groups):
-        top = axes.secondary_xaxis("top")
-        centres = [(start + end - 1) / 2 for start, end in runs]
-        top.set_xticks(centres, [groups[start] for start, _ in runs], rotation=90 if _narrow(groups) else 0)
-        top.tick_params(length=0)
-        top.spines[:].set_visible(False)
-
-
-def _bare(axes: Axes) -> None:
-    axes.grid(False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
-def _colour_bar(figure: Figure, axes: Any, low: float, high: float, label: str, cmap: str = _ORDERED) -> None:
-    bar = figure.colorbar(ScalarMappable(Normalize(low, max(high, low + 1)), cmap), ax=axes, pad=0.02, aspect=25)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-    if cmap == _ORDERED:
-        bar.ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
-        bar.ax.invert_yaxis()
-    else:
-        ticks = [-1, -0.5, 0, 0.5, 1]
-        bar.set_ticks(ticks, labels=[f"{tick:g}".replace("-", MINUS) for tick in ticks])
-
-
-def _mean_over(replicates: int) -> str:
-    return f",\nmean over {replicates} replicates" if replicates > 1 else ""
+    block_axis(panel, blocks, separator="0.4", width=0.8)
 
 
 def _audit(tables: Tables, title: str) -> Figure:
     if tables.audit_blocks.empty:
-        return _note(title, "No delivered networks were audited.")
+        return note(title, "No delivered networks were audited.")
     return draw_audit(tables.audit_blocks, tables.audit_choices, title)
 
 
