@@ -612,6 +612,12 @@ def full(full_tidy: Path) -> collect.Tables:
     return collect.read_tables(full_tidy)
 
 
+def test_an_audit_without_criteria_shows_its_blocks_alone(full: collect.Tables) -> None:
+    figure = figures.make_figure("audit", replace(full, audit_choices=full.audit_choices.iloc[:0]), "digits", "resnet32")
+    titles = [panel.get_title() for panel in figure.axes if panel.get_title()]
+    assert titles == [f"digits, resnet32: {method}, replicate {r}" for method in ("others", "theirs") for r in (0, 1)]
+
+
 @pytest.mark.parametrize("name", list(reporting.FIGURES))
 @pytest.mark.parametrize("case", ["full", "tiny", "empty"])
 def test_no_label_is_clipped_or_lies_on_another_and_no_axes_is_empty(

@@ -161,8 +161,8 @@ def draw_audit(blocks: pd.DataFrame, choices: pd.DataFrame, title: str) -> Figur
             mine = choices[(choices["method"] == method) & (choices["replicate"] == replicate)]
             _hits_panel(row[1], mine, list(steps["step"]), criteria)
             bare(row[1])
-    for row in panels[:-1, 1:]:
-        row[0].set_xticks([])
+    for panel in panels[:-1, 1:].flat:
+        panel.set_xticks([])
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _KEPT), ax=list(panels.flat), pad=0.01, aspect=25)
     bar.set_label("Kept: cosine similarity\nto what it became")
     bar.outline.set_visible(False)
