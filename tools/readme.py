@@ -30,6 +30,7 @@ if __name__ == "__main__":
         ("tables/headline.md", "headline.md"),
         ("figures/accuracy_digits_resnet32.png", "accuracy.png"),
         ("figures/removals_digits_resnet32.png", "removals.png"),
+        ("figures/quality_digits_resnet32.png", "quality.png"),
     ):
         shutil.copy(results / source, demo / name)
     readme = REPOSITORY / "README.md"

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from scipy.stats import kendalltau, rankdata
 
+from prunebench.criteria.consensus import METRICS, OF_EIGHT
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import FIGURES, quality, shown
 from prunebench.reporting.audit import draw_audit
@@ -81,15 +82,8 @@ _LOOKS = {
 _OWN = [("#E69F00", "D", (0, (6, 1, 1, 1, 1, 1))), ("#56B4E9", "P", (0, (3, 1))), ("#000000", "X", (0, (8, 2)))]
 _MUTED_MARKERS = "<>dx1p+"
 _UNFILLED = "x1+"
-_METRICS = (
-    "linear_0",
-    "linear_1",
-    "permutation",
-    "gaussian_stochastic_0",
-    "gaussian_stochastic_1",
-    "gaussian_stochastic_2",
-    "wasserstein",
-)
+_VOTES = {name for name in OF_EIGHT if name != "consensus"} | {f"consensus_without_{metric}" for metric in METRICS}
+_METRICS = tuple(metric for metric in METRICS if metric != "cka")
 
 
 def write_figures(tables: Path, out: Path) -> list[Path]:
@@ -163,7 +157,8 @@ def _accuracy_panel(panel: Axes, rows: pd.DataFrame, looks: dict[str, _Look]) ->
     gap = float(np.diff(levels).min()) if levels.size > 1 else 10.0
     shown = [c for c in ordered_criteria(rows["criterion"]) if c != "random"]
     # Criteria that reach the same reduction would hide each other, so they stand side by side around it.
-    offsets = np.linspace(-0.17, 0.17, len(shown)) * gap if len(shown) > 1 else np.zeros(len(shown))
+    together = rows.groupby("operating_point")["criterion"].nunique().max() > 1
+    offsets = np.linspace(-0.17, 0.17, len(shown)) * gap if together else np.zeros(len(shown))
     random_rows = rows[rows["criterion"] == "random"]
     if not random_rows.empty:
         _random_band(panel, random_rows, 0.2 * gap, looks["random"])
@@ -209,7 +204,7 @@ def _looks(criteria: Sequence[str]) -> dict[str, _Look]:
     for criterion in criteria:
         if criterion in _LOOKS:
             looks[criterion] = _LOOKS[criterion]
-        elif criterion in _METRICS or criterion.startswith("consensus_") or own == len(_OWN):
+        elif criterion in _METRICS or criterion in _VOTES or own == len(_OWN):
             looks[criterion] = _Look(_GREY, _MUTED_MARKERS[muted % len(_MUTED_MARKERS)], "-", prominent=False)
             muted += 1
         else:
