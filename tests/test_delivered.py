@@ -141,6 +141,23 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(sources: Path, tmp_pa
     assert str(caught.value).startswith(str(source)) and "\n" not in str(caught.value)
 
 
+def test_a_record_of_another_network_does_not_stay(sources: Path, tmp_path: Path) -> None:
+    left = tmp_path / "r/delivered/theirs/draw0/a/training.json"
+    write_json(left, {"epochs": 200, "removed": []})
+    delivered.deliver(deliver_job(a=sources / "a.h5"), tmp_path / "r")
+    assert (left.parent / "weights.safetensors").is_file() and not left.exists()
+
+
+def test_what_is_the_same_in_all_replicates_is_no_replicate(sources: Path) -> None:
+    message = refusal(content(sources) | {"replicates": 2})
+    assert "experiments[0].delivered[0].network: " in message and "the same network in all 2 replicates" in message
+
+
+def test_criteria_without_anything_to_audit_are_refused(sources: Path) -> None:
+    message = refusal(content(sources, audit=False) | {"audit": {"criteria": ["cka"]}})
+    assert message == "my.yaml: audit.criteria: no experiment has delivered networks to audit; leave the section out"
+
+
 def audit_job(**changes: Any) -> AuditJob:
     settings = {"series": {"theirs": ["a", "b"]}, "criteria": [], "sample": SAMPLE, "constraints": {}}
     return AuditJob.model_validate({**context(), **settings, **changes})

@@ -292,6 +292,17 @@ def test_truncated_files(share: float, tmp_path: Path) -> None:
         assert ("not JSON" if place else "not an HDF5 file, or a damaged one") in refusal(*files, files[place])
 
 
+@pytest.mark.parametrize("content", [h5py.Empty("f"), np.float32(1.0)])
+def test_weights_that_are_no_arrays(content: Any, tmp_path: Path) -> None:
+    weights, description = writer().write(tmp_path)
+    with h5py.File(weights, "r+") as file:
+        layer = file.get("model_weights", file)["bn"]
+        [name] = [name for name in map(str, layer.attrs["weight_names"].astype(str)) if "gamma" in name]
+        del layer[name]
+        layer[name] = content
+    assert "bn/" in refusal(weights, description, weights)
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     weights, description = writer().write(tmp_path)
     assert refusal(tmp_path / "no.h5", description, tmp_path / "no.h5").endswith("no such file")

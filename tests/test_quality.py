@@ -174,6 +174,16 @@ def test_replicates_vary_in_the_interval() -> None:
     assert row["resampled"] == "replicates and blocks"
 
 
+def test_copies_of_one_network_do_not_make_it_more_certain() -> None:
+    near = [0.4, 0.2, 0.9, 0.1, 0.5, 0.3]
+    one, many = (
+        rows_of(quality.quality(tidy({0: [LOSSES] * copies}, {"near": [[near]] * copies}))).loc["near"] for copies in (1, 10)
+    )
+    # Drawn anew in each copy, the blocks would narrow the interval to a third.
+    widths = [row["tau_high"] - row["tau_low"] for row in (one, many)]
+    assert widths[1] > 0.8 * widths[0] > 0
+
+
 def test_blocks_vary_in_the_interval_of_one_replicate() -> None:
     near = [0.4, 0.2, 0.9, 0.1, 0.5, 0.3]
     row = rows_of(quality.quality(tidy({0: [LOSSES]}, {"near": [[near]]}))).loc["near"]

@@ -519,6 +519,16 @@ def test_a_delivered_network_need_not_be_made_of_dense_blocks(tmp_path: Path, ma
     assert "accuracy_before_fine_tuning_percent" not in values
 
 
+def test_only_the_schedule_says_what_was_delivered(tmp_path: Path, made: Path) -> None:
+    described = architecture().without(["stage1.block1"])
+    for place in ("delivered/digits/resnet20/replicate0/one-shot/cka", "suite/digits/resnet20/replicate0/delivered/cka"):
+        folder = tmp_path / place / "draw0" / "blocks1"
+        save_network(folder, random_network(described), described)
+        stages.evaluate(evaluate_job("accuracy"), made / "dense", [folder])
+        values = content(folder / "evaluations" / "accuracy.json")["values"]
+        assert ("accuracy_before_fine_tuning_percent" in values) == ("one-shot" in place)
+
+
 # Resuming
 
 

@@ -30,7 +30,8 @@ from prunebench.models import Architecture, find_model
 from prunebench.models.files import build, load_architecture, load_network
 from prunebench.models.modules import BlockNetwork
 from prunebench.provenance import provenance
-from prunebench.scoring import Probe, needs_of
+from prunebench.pruning import device_of
+from prunebench.scoring import Probe, needs_of, wait_for
 from prunebench.surgery import Constraints, candidates
 
 BATCH_SIZES = (64, 128, 250, 500, 1000)
@@ -51,6 +52,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     only = parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="WHAT")
     only.help = f"what to time, of {', '.join(GROUPS)} (default: all)"
     parser.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs counts (default: 3)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<number> (default: cpu)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--out", type=Path, help="write the numbers to this JSON file too")
     chosen = parser.parse_args(argv)
@@ -105,22 +107,22 @@ def blocks_of(network: torch.nn.Module, model: str) -> BlockNetwork:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def plain_pass(network: BlockNetwork, split: Split, batch_size: int) -> None:
+def plain_pass(network: BlockNetwork, split: Split, batch_size: int, device: str) -> None:
     """One forward pass over all images."""
     with torch.no_grad():
         for positions in torch.split(torch.arange(len(split)), batch_size):
-            network(to_unit(split.pixels(positions)))
+            network(to_unit(split.pixels(positions).to(device)))
 
 
-def score(network: BlockNetwork, blocks: Sequence[str], split: Split, names: Sequence[str], batch_size: int) -> None:
+def score(network: BlockNetwork, blocks: Sequence[str], split: Split, names: Sequence[str], batch_size: int, device: str) -> None:
     """Score all candidates with some criteria, from nothing but the network and the images."""
     criteria = [find_criterion(name) for name in names]
-    probe = Probe(network, blocks, split, split.dataset.classes, needs=needs_of(criteria), batch_size=batch_size)
+    probe = Probe(network, blocks, split, split.dataset.classes, needs=needs_of(criteria), batch_size=batch_size, device=device)
     for criterion in criteria:
         probe.scores(criterion)
 
 
-def fastest(tasks: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+def fastest(tasks: dict[str, Callable[[], None]], repeats: int, device: str) -> dict[str, float]:
     """Seconds of the fastest of the repeats of each task; the tasks take turns."""
     seconds = dict.fromkeys(tasks, math.inf)
     with tqdm(total=repeats * len(tasks), disable=None, file=sys.stderr) as bar:
@@ -129,6 +131,7 @@ def fastest(tasks: dict[str, Callable[[], None]], repeats: int) -> dict[str, flo
                 bar.set_description(name)
                 started = time.perf_counter()
                 task()
+                wait_for(device)
                 seconds[name] = min(seconds[name], time.perf_counter() - started)
                 bar.update()
     return seconds
@@ -153,6 +156,7 @@ def peak_memory(task: Callable[[], None]) -> float | None:
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """All numbers, as in the JSON file."""
     torch.set_num_threads(chosen.threads)
+    device = device_of(chosen.device)
     if chosen.network is None:
         network, architecture = randomised(chosen.model)
         what = f"{chosen.model} with random weights"
@@ -160,6 +164,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         architecture = load_architecture(chosen.network)
         network = blocks_of(load_network(chosen.network), architecture.model)
         what = f"{architecture.model} from a file"
+    network.to(device)
     split = images_of(chosen, architecture)
     blocks = candidates(architecture, Constraints())
     load = os.getloadavg()[0]
@@ -167,13 +172,13 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     groups = {name: GROUPS[name] for name in GROUPS if name in chosen.only}
     tasks: dict[str, Callable[[], None]] = {}
     for size in sorted({min(size, len(split)) for size in BATCH_SIZES}):
-        tasks[f"plain {size}"] = partial(plain_pass, network, split, size)
+        tasks[f"plain {size}"] = partial(plain_pass, network, split, size, device)
     for group, names in groups.items():
-        tasks[group] = partial(score, network, blocks, split, names, chosen.batch_size)
+        tasks[group] = partial(score, network, blocks, split, names, chosen.batch_size, device)
     # What is imported at its first use is imported here.
-    score(network, blocks, split.subset(torch.arange(min(50, len(split)))), FIVE, chosen.batch_size)
-    memory = peak_memory(partial(score, network, blocks, split, list(METRICS), chosen.batch_size))
-    seconds = fastest(tasks, chosen.repeats)
+    score(network, blocks, split.subset(torch.arange(min(50, len(split)))), FIVE, chosen.batch_size, device)
+    memory = peak_memory(partial(score, network, blocks, split, list(METRICS), chosen.batch_size, device))
+    seconds = fastest(tasks, chosen.repeats, device)
 
     passes = {name.removeprefix("plain "): value for name, value in seconds.items() if name.startswith("plain ")}
     plain = min(passes.values())
@@ -183,6 +188,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "images": len(split),
         "image_source": split.dataset.name,
         "candidates": len(blocks),
+        "device": device,
         "threads": chosen.threads,
         "batch_size": chosen.batch_size,
         "repeats": chosen.repeats,

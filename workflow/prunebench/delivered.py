@@ -35,6 +35,8 @@ def deliver(job: DeliverJob, replicate: Path) -> None:
     mean = cache(lambda: keras_mean(job))
     for folder, source in tqdm(job.networks.items(), desc="deliver", unit="network"):
         network, architecture = take_over(Path(source), dataset.name, dense, mean)
+        # A record that a rule of one's own left here is of another network.
+        (replicate / folder / "training.json").unlink(missing_ok=True)
         save_network(replicate / folder, network, architecture)
 
 

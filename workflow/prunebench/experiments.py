@@ -363,6 +363,8 @@ def mistakes(suite: Suite) -> list[str]:
     for index, rules in enumerate(suite.external.rules):
         if not Path(rules).is_file():
             found.append(f"external.rules[{index}]: '{rules}': no such file (paths are relative to the working directory)")
+    if suite.audit.criteria and not any(series.audit for experiment in suite.experiments for series in experiment.delivered):
+        found.append("audit.criteria: no experiment has delivered networks to audit; leave the section out")
     if not follows_chains(suite) and not any(experiment.delivered for experiment in suite.experiments):
         found.append(
             "schedules: no criterion is named in schedules.one-shot.criteria or schedules.iterative.criteria, "
@@ -421,6 +423,11 @@ def _undeliverable(suite: Suite, experiment: Experiment, taken: set[str]) -> Ite
         for number, point in enumerate(series.points):
             if point in series.points[:number]:
                 yield f"[{index}].points[{number}]: {point} is there twice; name each network once"
+        if suite.replicates > 1 and "{replicate}" not in series.network:
+            yield (
+                f"[{index}].network: '{series.network}' is the same network in all {suite.replicates} replicates; write {{replicate}} "
+                "where they differ, or set replicates: 1"
+            )
         if len(series.points) > 1 and "{point}" not in series.network:
             yield f"[{index}].network: '{series.network}' is one network for several points; write {{point}} where they differ"
             continue

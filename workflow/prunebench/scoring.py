@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from prunebench.criteria import Criterion, find_criterion
 from prunebench.data import Split, to_unit
@@ -22,7 +23,7 @@ from prunebench.errors import PrunebenchError
 from prunebench.metrics.statistics import FeatureStatistics
 from prunebench.models.modules import BlockNetwork, Glue
 
-SWEEP_NEEDS = ("features", "labels", "values")
+SWEEP_NEEDS = ("features", "labels", "values", "losses")
 
 PIECE_BYTES = 2**20
 """Activations that go through a block at once on a CPU, for each thread: its cache also has to hold what the block makes of them."""
@@ -52,6 +53,20 @@ def silenced_features(network: BlockNetwork, images: torch.Tensor, candidates: C
             silenced += before
     features = torch.cat([network.pool(piece) for piece in dense + silenced])
     return features.reshape(len(features) // len(images), len(images), -1)
+
+
+@torch.no_grad()
+def silenced_losses(network: BlockNetwork, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy in nats, (networks,) in float64, of features (networks, n, d) as ``silenced_features`` returns them."""
+    logits = network.classify(features.flatten(0, 1)).double()
+    losses = functional.cross_entropy(logits, labels.repeat(len(features)), reduction="none")
+    return losses.reshape(len(features), -1).sum(1)
+
+
+def wait_for(device: str) -> None:
+    """Let a GPU finish what it was given, so that a clock that is read next counts it."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
 def _images_at_once(activations: torch.Tensor) -> int:
@@ -164,21 +179,42 @@ class Probe:
         """(n,) class numbers of the sample."""
         return self.sample.labels
 
-    @cached_property
+    @property
     def statistics(self) -> FeatureStatistics:
-        """Statistics of the features, dense and with each candidate silenced, from one sweep over the sample."""
+        """Statistics of the features, dense and with each candidate silenced."""
+        return self._swept[0]
+
+    @property
+    def losses(self) -> torch.Tensor:
+        """Mean cross-entropy of the sample in nats, (1 + len(blocks),) in float64: of the network as it is, then without each block.
+
+        Raises:
+            PrunebenchError: no criterion of this probe declares that it needs ``losses``.
+        """
+        if "losses" not in self._needs:
+            raise PrunebenchError("a criterion reads probe.losses; it has to declare needs=('losses',)")
+        return self._swept[1]
+
+    @cached_property
+    def _swept(self) -> tuple[FeatureStatistics, torch.Tensor]:
+        """All that is collected in one sweep over the sample."""
         started = time.perf_counter()
         statistics: FeatureStatistics | None = None
-        for positions in self.batches():
-            features = silenced_features(self.network, self.images(positions), self.blocks)
-            if statistics is None:
-                statistics = FeatureStatistics(
-                    len(self.blocks), features.shape[-1], self.classes, self._needs, device=self.device
-                )
-            statistics.update(features[0], features[1:], self.labels[positions].to(self.device))
+        losses = torch.zeros(1 + len(self.blocks), dtype=torch.float64, device=self.device)
+        with evaluating(self.network):
+            for positions in self.batches():
+                features = silenced_features(self.network, self.images(positions), self.blocks)
+                labels = self.labels[positions].to(self.device)
+                if statistics is None:
+                    needs = self._needs - {"losses"}
+                    statistics = FeatureStatistics(len(self.blocks), features.shape[-1], self.classes, needs, device=self.device)
+                statistics.update(features[0], features[1:], labels)
+                if "losses" in self._needs:
+                    losses += silenced_losses(self.network, features, labels)
         assert statistics is not None
+        wait_for(self.device)
         self.sweep_seconds = time.perf_counter() - started
-        return statistics
+        return statistics, losses / len(self.sample)
 
     def scores(self, criterion: str | Criterion) -> list[float]:
         """Scores of a criterion on this sample, computed once; one that draws, once after each ``reseed``."""

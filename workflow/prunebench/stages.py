@@ -38,7 +38,7 @@ from prunebench.pruning import (
     remove_and_tune,
     write_removals,
 )
-from prunebench.scoring import Probe, counted_passes, needs_of
+from prunebench.scoring import SWEEP_NEEDS, Probe, counted_passes, needs_of, wait_for
 from prunebench.surgery import Constraints, allowed, can_be_silenced, candidates, remove
 from prunebench.takeover import take_over
 
@@ -179,12 +179,13 @@ def score_all(
             started = time.perf_counter()
             with counted_passes(probe.network, len(probe.sample)) as passes:
                 probe.scores(criterion)
+                wait_for(probe.device)
             own = [time.perf_counter() - started, passes["forward"], passes["backward"]]
             spent[criterion.name] = [sum(values) for values in zip(own, *parts, strict=True)]
         return spent[criterion.name]
 
     for criterion, draws in with_parts(criteria):
-        sweeps = bool(needs_of([criterion]) & {"features", "labels", "values"})
+        sweeps = bool(needs_of([criterion]) & set(SWEEP_NEEDS))
         if sweeps:
             probe.statistics  # noqa: B018 (the sweep is timed by itself)
         for draw in draws:
@@ -330,6 +331,11 @@ def scores_of_step(
     return values
 
 
+def is_delivered(folder: Path) -> bool:
+    """Whether a network's folder, .../<schedule>/<criterion>/draw<d>/<point>, is one of a network from outside."""
+    return folder.parts[-4:-3] == ("delivered",)
+
+
 def run(evaluation: Evaluation, subject: Subject) -> dict[str, dict[str, Any]]:
     """The values and labels of an evaluation, as in its JSON."""
     measured = evaluation.measure(subject)
@@ -351,7 +357,7 @@ def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> N
         unfinetuned = None
         # A network that came from outside may have lost more than whole blocks, so that the dense weights do not fit it.
         if (
-            "delivered" not in folder.parts
+            not is_delivered(folder)
             and removed
             and architecture == dense_architecture.without(removed)
             and can_be_silenced(dense_architecture, removed)

@@ -29,7 +29,8 @@ class Criterion:
         name: As in configs, paths and tables.
         score: Takes a ``Probe`` and returns one number for each of ``probe.blocks``, in their order.
         needs: What the shared sweep over silenced blocks has to collect: ``features`` (means and covariances), ``labels`` (the
-            same for each class), ``values`` (every feature of every image); ``gradients`` if the criterion runs backward passes.
+            same for each class), ``values`` (every feature of every image), ``losses`` (the cross-entropy); ``gradients`` if
+            the criterion runs backward passes.
         combines: Other criteria whose scores it reads through ``probe.scores``.
         removes: Which end of the scores goes first.
         draws: Whether it draws at random, so that it is repeated.
@@ -48,10 +49,10 @@ class Criterion:
         """Refuse a slip of the pen that would turn a ranking round."""
         if self.removes not in ("lowest", "highest"):
             raise PrunebenchError(f"criterion {self.name}: removes is {self.removes!r}, expected 'lowest' or 'highest'")
-        unknown = set(self.needs) - {"features", "labels", "values", "gradients"}
+        unknown = set(self.needs) - {"features", "labels", "values", "losses", "gradients"}
         if unknown:
             raise PrunebenchError(
-                f"criterion {self.name}: needs has {', '.join(sorted(unknown))}; there are features, labels, values, gradients"
+                f"criterion {self.name}: needs has {', '.join(sorted(unknown))}; there are features, labels, values, losses, gradients"
             )
 
 

@@ -174,6 +174,8 @@ def read_weights(path: Path) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
                 layer = _text(layer)
                 for weight in root[layer].attrs["weight_names"]:
                     array = root[layer][_text(weight)][()]
+                    if not isinstance(array, np.ndarray):
+                        raise PrunebenchError(f"{path}: {layer}/{_text(weight)} is no array of numbers")
                     if array.dtype != np.float32:
                         raise PrunebenchError(f"{path}: {layer}/{_text(weight)} is {array.dtype}, expected float32")
                     # 'conv2d_1/kernel:0' is the kernel.

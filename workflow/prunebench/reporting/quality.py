@@ -59,16 +59,18 @@ class Trial:
 def resamples(replicates: int, blocks: int) -> tuple[NDArray[np.int64], Array]:
     """Which replicates stand in each resample, and how often each of their blocks does; the first is the data as they are.
 
-    Both levels are drawn with replacement: replicates, then blocks within each. With one replicate the blocks alone vary.
+    Both are drawn with replacement, replicates and blocks, and the blocks are the same in all replicates of a resample: replicates
+    share their blocks, and blocks drawn anew in each would make what the blocks have in common look certain. With one
+    replicate the blocks alone vary.
 
     Returns:
         (1 + RESAMPLES, replicates) numbers of replicates, and (1 + RESAMPLES, replicates, blocks) weights.
     """
     generator = np.random.default_rng([RESAMPLES, replicates, blocks])
     chosen = generator.integers(0, replicates, (1 + RESAMPLES, replicates))
-    weights = generator.multinomial(blocks, [1 / blocks] * blocks, (1 + RESAMPLES, replicates)).astype(float)
+    weights = generator.multinomial(blocks, [1 / blocks] * blocks, (1 + RESAMPLES, 1)).astype(float)
     chosen[0], weights[0] = np.arange(replicates), 1.0
-    return chosen, weights
+    return chosen, np.broadcast_to(weights, (1 + RESAMPLES, replicates, blocks))
 
 
 def tau_b(first: Array, second: Array, weights: Array) -> Array:
