@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from helpers import architecture, random_network
-from prunebench.audit import MARGIN, Checkpoint, audit, expected_hits, match
+from prunebench.audit import MARGIN, Checkpoint, audit, block_weights, expected_hits, match
 from prunebench.errors import PrunebenchError
-from prunebench.models import Architecture
+from prunebench.models import Architecture, find_model
+from prunebench.models.files import build
 from prunebench.models.keras_files import import_keras
 from prunebench.surgery import Constraints, allowed, candidates, remove
 from shared import shared_data
@@ -208,3 +209,16 @@ def test_released_cka_files_show_a_selection() -> None:
 def test_released_files_of_two_sequences_are_told_apart() -> None:
     with pytest.raises(PrunebenchError, match="an audit needs networks in the order in which they were made"):
         audit(released("base"), [released("cka/iteration12"), released("consensus/iteration6")])
+
+
+def test_networks_whose_blocks_are_found_are_audited_too() -> None:
+    described = find_model("resnet34").dense("resnet34", (3, 32, 32), 10)
+    torch.manual_seed(0)
+    network = build(described)
+    made = [Checkpoint("dense", described, block_weights(network))]
+    for number, blocks in enumerate([["stage3.block2"], ["stage1.block1", "stage3.block4"]]):
+        network, described = remove(network.state_dict(), described, blocks)
+        made.append(Checkpoint(f"net{number}", described, block_weights(network)))
+    found = audit(made[0], made[1:])
+    assert [transition.removed for transition in found] == [["stage3.block2"], ["stage1.block1", "stage3.block4"]]
+    assert {finding.verdict for transition in found for finding in transition.findings} == {"clear"}

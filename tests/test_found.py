@@ -526,6 +526,45 @@ def test_what_cannot_be_taken_apart_is_refused(name: str, words: list[str]) -> N
     refused(toy(name, residuals, Odd), *words)
 
 
+@pytest.mark.parametrize("name", ["classifier", "blocks"])
+def test_a_weight_with_two_names_is_refused(name: str) -> None:
+    class Shared(Toy):
+        def __init__(self, blocks: list[nn.Module], classes: int) -> None:
+            super().__init__(blocks, classes)
+            self.again = self.last if name == "classifier" else self.blocks[2]
+
+    refused(toy(name, residuals, Shared), "again", "are the same weight")
+
+
+def test_a_network_that_does_not_run_without_its_blocks_is_refused() -> None:
+    class Asks(Toy):
+        def forward(self, x: torch.Tensor) -> Any:
+            x = self.first(x)
+            for block in self.blocks:
+                x = block(x) + 0 * block.conv.in_channels  # type: ignore[union-attr, operator]
+            return self.last(x.mean(dim=(2, 3)))
+
+    refused(toy("asks", residuals, Asks), "does not run without its removable blocks")
+
+
+def test_activations_without_the_images_first_are_refused() -> None:
+    class Tokens(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 4, stride=4)
+            self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(8, 2, 16, norm_first=True) for _ in range(3))
+            self.last = nn.Linear(8, classes)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            x = self.first(x).flatten(2).permute(2, 0, 1)  # (tokens, n, d): torch's default for transformers
+            for block in self.blocks:
+                x = block(x)
+            return self.last(x.mean(dim=0))
+
+    model = found_model("tokens_first", lambda shape, classes: Tokens(classes), input_shape=(3, 8, 8))
+    refused(model, "does not have the images in its first dimension")
+
+
 def test_images_that_a_network_cannot_take_are_refused() -> None:
     for name, input_shape, word in (
         ("resnet18", (1, 28, 28), "3 channels"),

@@ -18,6 +18,7 @@ import torch
 
 from prunebench.errors import PrunebenchError
 from prunebench.models import Architecture, find_model
+from prunebench.models.modules import BlockNetwork, Glue
 from prunebench.surgery import Constraints, candidates, dense_blocks, stage_sizes
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Checkpoint:
     Attributes:
         name: For tables and messages.
         architecture: Its blocks may have names of its own; their order counts.
-        weights: Its state; names begin with the names of its blocks.
+        weights: Weights of its blocks; names begin with the names of the blocks (``block_weights``).
     """
 
     name: str
@@ -220,6 +221,22 @@ def _kernels(weights: Mapping[str, torch.Tensor], block: str) -> dict[str, torch
     if not kernels:
         raise PrunebenchError(f"block {block} has no kernels by which it could be found again")
     return {name: kernel / kernel.norm().clamp(min=1e-30) for name, kernel in kernels.items()}
+
+
+def block_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a network's blocks, under the names of the blocks, whatever the network itself calls them.
+
+    Raises:
+        PrunebenchError: it is no network of blocks.
+    """
+    if not isinstance(network, BlockNetwork):
+        raise PrunebenchError("an audit needs networks of blocks (prunebench.models.modules.BlockNetwork)")
+    return {
+        f"{block}.{name}": weight.detach()
+        for block, module in network.named_blocks()
+        if not isinstance(module, Glue)
+        for name, weight in module.named_parameters()
+    }
 
 
 def audit_rows(transitions: Sequence[Transition]) -> list[tuple[Any, ...]]:

@@ -242,7 +242,7 @@ def _audit(options: argparse.Namespace) -> None:
     import torch
 
     from prunebench.artifacts import write_csv
-    from prunebench.audit import AUDIT, Checkpoint, audit, audit_rows
+    from prunebench.audit import AUDIT, Checkpoint, audit, audit_rows, block_weights
     from prunebench.models.keras_files import read_architecture
     from prunebench.takeover import read_network
 
@@ -252,7 +252,7 @@ def _audit(options: argparse.Namespace) -> None:
         network, architecture = read_network(
             path, model, lambda: torch.zeros(read_architecture(described, model).architecture.input_shape)
         )
-        return Checkpoint(str(path), architecture, network.state_dict())
+        return Checkpoint(str(path), architecture, block_weights(network))
 
     dense = read(options.dense, None)
     transitions = audit(dense, [read(path, dense.architecture.model) for path in options.networks])

@@ -10,14 +10,14 @@ from typing import Any
 from tqdm import tqdm
 
 from prunebench.artifacts import fingerprint, read_json, sha256_of, write_csv, write_json
-from prunebench.audit import AUDIT, CHOICES, Checkpoint, Transition, audit_rows, expected_hits
+from prunebench.audit import AUDIT, CHOICES, Checkpoint, Transition, audit_rows, block_weights, expected_hits
 from prunebench.audit import audit as follow
 from prunebench.criteria import find_criterion, order_of_removal
 from prunebench.data import Split, find_dataset
 from prunebench.errors import PrunebenchError
 from prunebench.jobs import AuditJob, DeliverJob
 from prunebench.models import find_model
-from prunebench.models.files import load_architecture, load_network, load_weights, save_network
+from prunebench.models.files import load_architecture, load_network, save_network
 from prunebench.scoring import needs_of
 from prunebench.stages import keras_mean, load, make_probe, plugin_digests
 from prunebench.surgery import Constraints, allowed, candidates
@@ -52,7 +52,7 @@ def audit(job: AuditJob, replicate: Path, work: Path) -> None:
         folder = replicate / "delivered" / method
         places = [dense, *(folder / "draw0" / point for point in points)]
         first, *others = [
-            Checkpoint(name, load_architecture(place), load_weights(place))
+            Checkpoint(name, load_architecture(place), block_weights(load_network(place)))
             for name, place in zip(["dense", *points], places, strict=True)
         ]
         try:

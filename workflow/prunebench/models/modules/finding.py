@@ -132,8 +132,10 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
     """A network's forward pass in pieces: up to the first block, between blocks, to the features, to the logits.
 
     Raises:
-        PrunebenchError: it cannot be traced, or more than one tensor goes from one piece to the next.
+        PrunebenchError: it cannot be traced, more than one tensor goes from one piece to the next, it does not run without its
+            removable blocks, or it has a weight under two names.
     """
+    _check_weights(name, skeleton)
     nodes = _trace(name, skeleton, (*found.paths, found.classifier))
     numbers = {node.target: number for number, node in enumerate(nodes) if node.op == "call_module"}
     hidden = [path for path in (*found.paths, found.classifier) if path not in numbers]
@@ -189,6 +191,10 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
         _refuse(name, f"it does not return logits of shape (n, {classes})")
     if values(2)[starts[-1].name].dim() != 2:
         _refuse(name, f"the inputs of {found.classifier}, its last dense layer, are not of shape (n, d)")
+    for node in (*starts, *(nodes[cut] for cut in cuts)):
+        if any(tuple(values(images)[node.name].shape)[:1] != (images,) for images in (2, 3)):
+            _refuse(name, f"{node.name}: what goes from block to block does not have the images in its first dimension")
+    _check_removal(name, skeleton, input_shape, classes, found)
     places: dict[str, Place] = {}
     for block, path, cut, following, start in zip(found.blocks, found.paths, cuts, cuts[1:], starts[1:], strict=False):
         node = nodes[cut]
@@ -202,6 +208,30 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
         pool=behind,
         classify=segment(cuts[-1], len(nodes) - 1, starts[-1], result, f"what follows {found.classifier}"),
     )
+
+
+def _check_weights(name: str, skeleton: nn.Module) -> None:
+    """Refuse a weight with two names: it could not be saved, and would stay when the block that has it goes."""
+    known: dict[int, str] = {}
+    for path, tensor in (*skeleton.named_parameters(remove_duplicate=False), *skeleton.named_buffers(remove_duplicate=False)):
+        if id(tensor) in known:
+            _refuse(name, f"{known[id(tensor)]} and {path} are the same weight")
+        known[id(tensor)] = path
+
+
+def _check_removal(name: str, skeleton: nn.Module, input_shape: Shape, classes: int, found: Found) -> None:
+    """Refuse a network that asks its blocks for more than to be called, so that it does not run without them."""
+    smaller = copy.deepcopy(skeleton)
+    for block, path in zip(found.blocks, found.paths, strict=True):
+        if block.keeps_shape:
+            smaller.set_submodule(path, Removed())
+    try:
+        with torch.no_grad():
+            logits = smaller(torch.empty(2, *input_shape, device="meta"))
+    except Exception as error:
+        _refuse(name, f"it does not run without its removable blocks ({_line(error)})")
+    if tuple(getattr(logits, "shape", ())) != (2, classes):
+        _refuse(name, f"without its removable blocks it does not return logits of shape (n, {classes})")
 
 
 def block_macs(name: str, skeleton: nn.Module, input_shape: Shape, found: Found) -> dict[str, int]:
