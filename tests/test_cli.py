@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from helpers import architecture, random_network
 from prunebench import __version__, experiments
 from prunebench.cli import main, parser
 from prunebench.config import read
+from prunebench.models.files import save_network
 from shared import REPOSITORY
 
 DEMO = REPOSITORY / "config" / "config.yaml"
@@ -182,3 +185,25 @@ def test_a_config_is_checked_without_torch() -> None:
     loaded = set(run.stdout.splitlines()[-1].split())
     assert "prunebench" in loaded
     assert not loaded & {"torch", "torchvision", "sklearn", "pandas", "scipy", "matplotlib", "codecarbon", "numpy"}
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = architecture()
+    save_network(tmp_path / "dense", random_network(network), network)
+    (tmp_path / "there").mkdir()
+    paths = [str(tmp_path / name) for name in ("dense", "dense", "there")]
+    with pytest.raises(SystemExit) as stop:
+        main(["audit", "--dense", paths[0], "--networks", paths[1], "--out", paths[2]])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message == f"prunebench: {paths[2]}: Is a directory; give another place\n"
+
+
+def test_weights_can_be_read_by_others(tmp_path: Path) -> None:
+    network = architecture()
+    before = os.umask(0o022)
+    try:
+        save_network(tmp_path, random_network(network), network)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}

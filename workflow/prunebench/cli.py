@@ -263,9 +263,9 @@ def _audit(options: argparse.Namespace) -> None:
         for finding in transition.findings:
             if finding.removed:
                 place = f"index {finding.index} of its stage, confidence {finding.confidence:.2f}, {finding.verdict}"
-                print(f"  {finding.block}: {place}; most similar block after: {finding.similarity:.2f}")
+                print(f"  {finding.block}: {place}; most similar block after: {finding.similarity:z.2f}")
         kept = min((finding for finding in transition.findings if not finding.removed), key=lambda finding: finding.similarity)
-        print(f"  least similar of the kept: {kept.block}, {kept.similarity:.2f}")
+        print(f"  least similar of the kept: {kept.block}, {kept.similarity:z.2f}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -370,4 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.run(options)
     except PrunebenchError as error:
         print(f"prunebench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError) as error:
+        print(f"prunebench: {error.filename2 or error.filename}: {error.strerror}; give another place", file=sys.stderr)
         sys.exit(2)

@@ -317,6 +317,9 @@ def parse(content: Mapping[str, Any], origin: str) -> Suite:
     """
     if not isinstance(content, Mapping):
         raise PrunebenchError(f"{origin}: holds {_shown(content)}, expected keys and values")
+    if "oracle" in content and content["oracle"] is None:
+        # In YAML a section whose keys are all left out; to take it for none would be the opposite of what is meant.
+        raise PrunebenchError(f"{origin}: oracle: null (nothing) is refused (accepted: a section; {{}} takes its defaults)")
     try:
         suite = Suite.model_validate(dict(content))
     except ValidationError as error:

@@ -16,7 +16,7 @@ rule collect:
         "../../envs/prunebench.yaml"
     params:
         # A function, since braces in the paths of a config are no wildcards of this rule.
-        suite=lambda wildcards: SUITE.model_dump_json(by_alias=True),
+        suite=lambda wildcards: SUITE.model_dump_json(by_alias=True, exclude_none=True),
         out=subpath(output[0], parent=True),
     message:
         "Collecting all results in tidy tables"

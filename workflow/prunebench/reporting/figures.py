@@ -158,7 +158,9 @@ def _accuracy_panel(panel: Axes, rows: pd.DataFrame, looks: dict[str, _Look]) ->
     shown = [c for c in ordered_criteria(rows["criterion"]) if c != "random"]
     # Criteria that reach the same reduction would hide each other, so they stand side by side around it.
     together = rows.groupby("operating_point")["criterion"].nunique().max() > 1
-    offsets = np.linspace(-0.17, 0.17, len(shown)) * gap if together else np.zeros(len(shown))
+    span = float(np.ptp(levels)) or gap
+    reach = min(0.17 * gap, 0.012 * span * len(shown)) if together else 0.0
+    offsets = np.linspace(-reach, reach, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
     random_rows = rows[rows["criterion"] == "random"]
     if not random_rows.empty:
         _random_band(panel, random_rows, 0.2 * gap, looks["random"])
@@ -177,7 +179,6 @@ def _accuracy_panel(panel: Axes, rows: pd.DataFrame, looks: dict[str, _Look]) ->
             zorder=4 if look.prominent else 3,
         )
     panel.margins(x=0.08, y=0.08)
-    span = float(np.ptp(levels))
     # The points themselves are the ticks unless their numbers would run into each other.
     if levels.size == 1 or gap > 0.16 * span:
         panel.set_xticks(levels, [f"{level:.2f}" for level in levels])
@@ -355,6 +356,7 @@ def _quality(tables: Tables, title: str) -> Figure:
     left.set_yticks(range(len(criteria)), criteria)
     left.set_ylim(len(criteria) - 0.5, -0.5)
     left.set_xlim(-1.05, 1.05)
+    left.set_xticks([-1, -0.5, 0, 0.5, 1], [f"{tick:g}".replace("-", MINUS) for tick in (-1, -0.5, 0, 0.5, 1)])
     # The worst choices are many times as bad as a random one: above 1 the axis is logarithmic, so that it holds them too.
     right.set_xscale("symlog", linthresh=1, linscale=1.4)
     furthest = max(1.2, float(np.nanmax(data[["relative_regret", "relative_regret_high"]].to_numpy(float), initial=0.0)))
