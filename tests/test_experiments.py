@@ -33,7 +33,7 @@ BASE: dict[str, Any] = {
 
 
 def suite(**changes: Any) -> Suite:
-    """The small suite; ``sample__batch_size=5`` changes a key of a section."""
+    """The small suite; ``sample__batch_size=5`` changes a key of a section, ``oracle=None`` leaves one out."""
     content = copy.deepcopy(BASE)
     for path, value in changes.items():
         *above, last = path.split("__")
@@ -41,6 +41,8 @@ def suite(**changes: Any) -> Suite:
         for part in above:
             node = node.setdefault(part.replace("one_shot", "one-shot"), {})
         node[last] = value
+        if value is None:
+            del node[last]
     return parse(content, "test")
 
 
