@@ -15,10 +15,12 @@ import yaml
 from helpers import SAMPLE, architecture, context, random_network
 from prunebench import delivered, experiments
 from prunebench.artifacts import read_csv, write_json
+from prunebench.cli import main
 from prunebench.config import Suite, parse
 from prunebench.errors import PrunebenchError
 from prunebench.jobs import AuditJob, DeliverJob
-from prunebench.models.files import load_architecture, load_network, save_network
+from prunebench.models import find_model
+from prunebench.models.files import build, load_architecture, load_network, save_network
 from prunebench.reporting.audit import agreement, summarise
 from prunebench.reporting.collect import Asked, NetworkFolder, Tables, collect, read_tables
 from prunebench.reporting.figures import make_figure
@@ -219,6 +221,50 @@ def test_scores_of_an_audit_are_kept(replicate: Path, tmp_path: Path, monkeypatc
 def test_a_series_that_is_no_sequence_is_refused(replicate: Path, tmp_path: Path) -> None:
     with pytest.raises(PrunebenchError, match=r"^delivered method theirs: a: 2, 3, 3 blocks .*set `audit: false`"):
         delivered.audit(audit_job(series={"theirs": ["b", "a"]}), replicate, tmp_path / "w")
+
+
+FOUND = """
+from prunebench.models.found import found_model
+
+
+def make(input_shape, classes):
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(x)
+
+    stem, pool = nn.Conv2d(input_shape[0], 4, 3), [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)]
+    return nn.Sequential(stem, *(Residual() for _ in range(5)), *pool)
+
+
+MODEL = found_model("found", make, input_shape=(1, 8, 8), classes=10)
+"""
+
+
+def test_networks_whose_blocks_are_found_are_audited_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a suite and by the command: such networks have weights by names that are not those of their blocks."""
+    path = tmp_path / "found.py"
+    path.write_text(FOUND)
+    described = find_model(str(path)).dense(str(path), (1, 8, 8), 10)
+    torch.manual_seed(0)
+    network = build(described)
+    save_network(tmp_path / "dense", network, described)
+    removed = [["stage1.block3"], ["stage1.block1"]]
+    for name, blocks in zip("ab", removed, strict=True):
+        network, described = remove(network.state_dict(), described, blocks)
+        save_network(tmp_path / "delivered/theirs/draw0" / name, network, described)
+    delivered.audit(audit_job(model=str(path)), tmp_path, tmp_path / "w")
+    folders = [str(tmp_path / "delivered/theirs/draw0" / name) for name in "ab"]
+    main(["audit", "--dense", str(tmp_path / "dense"), "--networks", *folders, "--out", str(tmp_path / "audit.csv")])
+    capsys.readouterr()
+    for table in (tmp_path / "delivered/theirs/audit.csv", tmp_path / "audit.csv"):
+        rows = read_csv(table, ["block", "status"])
+        assert [[row["block"]] for row in rows if row["status"] == "removed"] == removed
 
 
 @pytest.mark.slow
