@@ -526,14 +526,40 @@ def test_what_cannot_be_taken_apart_is_refused(name: str, words: list[str]) -> N
     refused(toy(name, residuals, Odd), *words)
 
 
-@pytest.mark.parametrize("name", ["classifier", "blocks"])
-def test_a_weight_with_two_names_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["classifier", "blocks", "tied", "memory", "buffer"])
+@pytest.mark.parametrize("needs_values", [False, True])  # what needs values cannot be made on the meta device
+def test_a_weight_with_two_names_is_refused(name: str, needs_values: bool) -> None:
     class Shared(Toy):
         def __init__(self, blocks: list[nn.Module], classes: int) -> None:
             super().__init__(blocks, classes)
-            self.again = self.last if name == "classifier" else self.blocks[2]
+            self.rate = torch.ones(1).item() if needs_values else 1.0
+            one, two = (block.conv for block in blocks[1:3])
+            if name in ("classifier", "blocks"):
+                self.again = self.last if name == "classifier" else self.blocks[2]
+            elif name == "buffer":
+                table = torch.zeros(8)
+                one.register_buffer("table", table), two.register_buffer("table", table)  # type: ignore[operator]
+            else:
+                two.weight = one.weight if name == "tied" else nn.Parameter(one.weight.data)  # type: ignore[union-attr]
 
-    refused(toy(name, residuals, Shared), "again", "are the same weight")
+    first, second = {"classifier": ("last.weight", "again.weight"), "blocks": ("blocks.2.conv.weight", "again.conv.weight")}.get(
+        name, (f"blocks.{i}.conv.{'table' if name == 'buffer' else 'weight'}" for i in (1, 2))
+    )
+    refused(toy(name, residuals, Shared), f"{first} and {second} are the same weight")
+
+
+def test_a_table_that_blocks_share_and_that_is_not_saved_may_stay(tmp_path: Path) -> None:
+    class Shared(Toy):
+        def __init__(self, blocks: list[nn.Module], classes: int) -> None:
+            super().__init__(blocks, classes)
+            table = torch.zeros(8)
+            for block in blocks:
+                block.register_buffer("table", table, persistent=False)
+
+    model = toy("table", residuals, Shared)
+    network = build_toy(model)
+    save_network(tmp_path, network, dense(model, (3, 8, 8)))
+    agrees(network)
 
 
 def test_a_network_that_does_not_run_without_its_blocks_is_refused() -> None:

@@ -59,7 +59,7 @@ def make_skeleton(name: str, make: Callable[[], nn.Module]) -> nn.Module:
     """A network on the meta device, in evaluation mode. Torch's generator is left as it was.
 
     Raises:
-        PrunebenchError: the network cannot be made.
+        PrunebenchError: the network cannot be made, or has a weight under two names.
     """
     with torch.random.fork_rng(devices=[]):
         try:
@@ -74,6 +74,7 @@ def make_skeleton(name: str, make: Callable[[], nn.Module]) -> nn.Module:
                 raise PrunebenchError(f"model {name}: cannot be made: {_line(error)}") from error
     if not isinstance(network, nn.Module):
         raise PrunebenchError(f"model {name}: make returns {type(network).__name__}, expected a torch module")
+    _check_weights(name, network)  # before it goes to the meta device, where what modules share comes apart
     return network.to("meta").eval()
 
 
@@ -132,10 +133,9 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
     """A network's forward pass in pieces: up to the first block, between blocks, to the features, to the logits.
 
     Raises:
-        PrunebenchError: it cannot be traced, more than one tensor goes from one piece to the next, it does not run without its
-            removable blocks, or it has a weight under two names.
+        PrunebenchError: it cannot be traced, more than one tensor goes from one piece to the next or one without the images in its
+            first dimension, or it does not run without its removable blocks.
     """
-    _check_weights(name, skeleton)
     nodes = _trace(name, skeleton, (*found.paths, found.classifier))
     numbers = {node.target: number for number, node in enumerate(nodes) if node.op == "call_module"}
     hidden = [path for path in (*found.paths, found.classifier) if path not in numbers]
@@ -210,13 +210,19 @@ def take_apart(name: str, skeleton: nn.Module, input_shape: Shape, classes: int,
     )
 
 
-def _check_weights(name: str, skeleton: nn.Module) -> None:
-    """Refuse a weight with two names: it could not be saved, and would stay when the block that has it goes."""
-    known: dict[int, str] = {}
-    for path, tensor in (*skeleton.named_parameters(remove_duplicate=False), *skeleton.named_buffers(remove_duplicate=False)):
-        if id(tensor) in known:
-            _refuse(name, f"{known[id(tensor)]} and {path} are the same weight")
-        known[id(tensor)] = path
+def _check_weights(name: str, network: nn.Module) -> None:
+    """Refuse a weight with two names: it could not be saved, and would stay when the block that has it goes.
+
+    Weights are those of the state, so a table that blocks share and that is not saved may stay. Two tensors on the same memory are
+    one weight; the storages are kept, since their identity holds only as long as they live.
+    """
+    known: dict[tuple[int, int], tuple[str, torch.UntypedStorage]] = {}
+    for path, tensor in network.state_dict(keep_vars=True).items():
+        if isinstance(tensor, torch.Tensor):
+            storage = tensor.untyped_storage()
+            first, _ = known.setdefault((id(storage), int(tensor.storage_offset())), (path, storage))
+            if first != path:
+                _refuse(name, f"{first} and {path} are the same weight")
 
 
 def _check_removal(name: str, skeleton: nn.Module, input_shape: Shape, classes: int, found: Found) -> None:
