@@ -45,14 +45,14 @@ from prunebench.takeover import take_over
 SCORES = ("step", "criterion", "draw", "removes", "block", "score")
 
 
-def load(job: Job, split: SplitName) -> Split:
-    """A split of the job's dataset."""
+def load(job: Job, split: SplitName, validation_fraction: float | None = None) -> Split:
+    """A split of the job's dataset; another ``validation_fraction`` than the job's cuts the training images differently."""
     data = job.data
     return load_splits(
         find_dataset(job.dataset),
         Path(data.root),
         split,
-        validation_fraction=data.validation_fraction,
+        validation_fraction=data.validation_fraction if validation_fraction is None else validation_fraction,
         test_fraction=data.test_fraction,
         seed=job.seed,
         download=data.download,
@@ -61,17 +61,7 @@ def load(job: Job, split: SplitName) -> Split:
 
 def keras_mean(job: Job) -> torch.Tensor:
     """Mean image of all official training images, or what is left where a test part was cut: what the papers' networks subtract."""
-    data = job.data
-    split = load_splits(
-        find_dataset(job.dataset),
-        Path(data.root),
-        "train",
-        validation_fraction=0,
-        test_fraction=data.test_fraction,
-        seed=job.seed,
-        download=data.download,
-    )
-    return mean_image(split)
+    return mean_image(load(job, "train", validation_fraction=0.0))
 
 
 def workshop(job: TrainingJob, meter: EnergyMeter) -> Workshop:
