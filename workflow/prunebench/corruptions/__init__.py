@@ -46,9 +46,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "shot_noise": Corruption("noise", noise.shot_noise, (500, 250, 100, 75, 50)),
     "impulse_noise": Corruption("noise", noise.impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07)),
     "defocus_blur": Corruption("blur", blur.defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))),
-    "glass_blur": Corruption(
-        "blur", blur.glass_blur, ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
-    ),
+    "glass_blur": Corruption("blur", blur.glass_blur, ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))),
     "motion_blur": Corruption("blur", blur.motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))),
     "zoom_blur": Corruption("blur", blur.zoom_blur, _ZOOMS),  # type: ignore[arg-type]
     "snow": Corruption(
@@ -96,9 +94,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
-def corrupt(
-    images: NDArray[np.uint8], name: str, severity: int, positions: Sequence[int]
-) -> NDArray[np.uint8]:
+def corrupt(images: NDArray[np.uint8], name: str, severity: int, positions: Sequence[int]) -> NDArray[np.uint8]:
     """Corrupt images of 32 x 32 pixels.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -14,7 +14,7 @@ from prunebench.corruptions.draws import Draws
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    Array = NDArray[np.float64]
 
 
 def smooth(images: Array, deviation: float, mode: str = "nearest", truncate: float = 4.0) -> Array:

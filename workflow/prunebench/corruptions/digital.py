@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
@@ -16,12 +16,13 @@ from prunebench.corruptions.draws import Draws
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    Array = NDArray[np.float64]
+    Indices = NDArray[np.int64]
 
 
 def contrast(images: Array, draws: Draws, factor: float) -> Array:
     """Move every value towards its channel's mean."""
-    means = images.mean(axis=(1, 2), keepdims=True)
+    means: Array = images.mean(axis=(1, 2), keepdims=True)
     return means + factor * (images - means)
 
 
@@ -82,19 +83,19 @@ def elastic_transform(images: Array, draws: Draws, constant: tuple[float, float,
     return between(turned, rows + down, columns + across, reflected)
 
 
-def mirrored(index: Array, length: int) -> Array:
+def mirrored(index: Indices, length: int) -> Indices:
     """Continue beyond the edge without repeating it: 2 1 | 0 1 2 | 1 0."""
     index = np.mod(index, 2 * length - 2)
     return np.minimum(index, 2 * length - 2 - index)
 
 
-def reflected(index: Array, length: int) -> Array:
+def reflected(index: Indices, length: int) -> Indices:
     """Continue beyond the edge by repeating it: 1 0 | 0 1 2 | 2 1."""
     index = np.mod(index, 2 * length)
     return np.minimum(index, 2 * length - 1 - index)
 
 
-def between(images: Array, rows: Array, columns: Array, beyond: Callable[[Array, int], Array]) -> Array:
+def between(images: Array, rows: Array, columns: Array, beyond: Callable[[Indices, int], Indices]) -> Array:
     """Values between pixels, by linear interpolation.
 
     Args:
@@ -106,10 +107,12 @@ def between(images: Array, rows: Array, columns: Array, beyond: Callable[[Array,
     number, height, width, _ = images.shape
     image = np.arange(number)[:, None, None]
     top, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
-    down, right = (rows - top)[..., None], (columns - left)[..., None]
+    down: Array = (rows - top)[..., None]
+    right: Array = (columns - left)[..., None]
 
-    def at(row: Array, column: Array) -> Array:
-        return images[image, beyond(row, height), beyond(column, width)]
+    def at(row: Indices, column: Indices) -> Array:
+        found: Array = images[image, beyond(row, height), beyond(column, width)]
+        return found
 
     upper = (1 - right) * at(top, left) + right * at(top, left + 1)
     lower = (1 - right) * at(top + 1, left) + right * at(top + 1, left + 1)

@@ -39,7 +39,8 @@ class Draws:
 
     def normal(self, *shape: int, mean: float = 0.0, deviation: float = 1.0) -> NDArray[np.float64]:
         """Normal numbers, shape (n, *shape)."""
-        return mean + deviation * ndtri((self._raw(shape) + 0.5) * 2.0**-53)
+        standard: NDArray[np.float64] = ndtri((self._raw(shape) + 0.5) * 2.0**-53)
+        return mean + deviation * standard
 
     def integers(self, *shape: int, low: int, high: int) -> NDArray[np.int64]:
         """Whole numbers low <= x < high, shape (n, *shape)."""

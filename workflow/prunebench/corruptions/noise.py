@@ -6,7 +6,7 @@ severity, and returns images of that shape; what is outside [0, 1] is cut off by
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
@@ -16,7 +16,7 @@ from prunebench.corruptions.draws import Draws
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    Array = NDArray[np.float64]
 
 
 def gaussian_noise(images: Array, draws: Draws, deviation: float) -> Array:

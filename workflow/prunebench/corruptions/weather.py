@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
@@ -18,7 +18,7 @@ from prunebench.errors import PrunebenchError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    Array = NDArray[np.float64]
 
 # The weights of red, green and blue in a grey level (ITU-R BT.601).
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -45,7 +45,8 @@ def fog(images: Array, draws: Draws, constant: tuple[float, float]) -> Array:
     thickness, decay = constant
     brightest = images.max(axis=(1, 2, 3), keepdims=True)
     clouds = cloud(draws, images.shape[1], decay)[..., None]
-    return (images + thickness * clouds) * brightest / (brightest + thickness)
+    foggy: Array = (images + thickness * clouds) * brightest / (brightest + thickness)
+    return foggy
 
 
 def cloud(draws: Draws, side: int, decay: float) -> Array:
@@ -72,7 +73,8 @@ def cloud(draws: Draws, side: int, decay: float) -> Array:
         heights[:, half::step, ::step] = (corners + below + centres + np.roll(centres, 1, axis=2)) / 4 + noise()
         step, amplitude = half, amplitude / decay
     heights -= heights.min(axis=(1, 2), keepdims=True)
-    return heights / heights.max(axis=(1, 2), keepdims=True)
+    heights /= heights.max(axis=(1, 2), keepdims=True)
+    return heights
 
 
 def snow(images: Array, draws: Draws, constant: tuple[float, ...]) -> Array:
@@ -90,7 +92,8 @@ def snow(images: Array, draws: Draws, constant: tuple[float, ...]) -> Array:
     flakes = np.rint(along_line(flakes[..., None], radius, spread, angles) * 255) / 255
     grey = (images @ _GREY)[..., None]
     whiter = kept * images + (1 - kept) * np.maximum(images, grey * 1.5 + 0.5)
-    return whiter + flakes + np.rot90(flakes, 2, axes=(1, 2))
+    snowy: Array = whiter + flakes + np.rot90(flakes, 2, axes=(1, 2))
+    return snowy
 
 
 @cache
@@ -145,12 +148,13 @@ def spatter(images: Array, draws: Draws, constant: tuple[float, ...]) -> Array:
     sheen = levels * np.stack([_relief(each) for each in levels])
     strongest = sheen.max(axis=(1, 2), keepdims=True)
     # An image that no drop fell on stays as it is.
-    return images + strength * (sheen / np.where(strongest > 0, strongest, 1))[..., None] * _WATER
+    wet: Array = images + strength * (sheen / np.where(strongest > 0, strongest, 1))[..., None] * _WATER
+    return wet
 
 
 def _relief(drops: Array) -> Array:
     """Light and shade of drops: the distance from their edges, equalised and embossed; levels 0 to 255, shape (height, width)."""
-    edges = outlines(drops[None], 50, 150)[0]
+    edges = outlines(drops, 50, 150)
     distance = np.minimum(ndimage.distance_transform_edt(~edges), 20) if edges.any() else np.full(drops.shape, 20.0)
     distance = np.floor(ndimage.uniform_filter(distance, 3, mode="mirror") + 1e-6).astype(np.int64)
     counts = np.bincount(distance.ravel(), minlength=256)
@@ -163,25 +167,25 @@ def _relief(drops: Array) -> Array:
     return blurred
 
 
-def outlines(images: Array, low: float, high: float) -> Array:
+def outlines(image: Array, low: float, high: float) -> NDArray[np.bool_]:
     """Canny's edges (1986) as OpenCV finds them: 3 x 3 Sobel, sum of absolute derivatives, two thresholds.
 
     Args:
-        images: Levels 0 to 255, shape (n, height, width).
+        image: Levels 0 to 255, shape (height, width).
         low: Edges that touch a strong one go on down to this.
         high: Edges above it are strong.
 
     Returns:
-        bool, shape (n, height, width).
+        bool, shape (height, width).
     """
-    across = ndimage.sobel(images, axis=2, mode="nearest")
-    down = ndimage.sobel(images, axis=1, mode="nearest")
+    across = ndimage.sobel(image, axis=1, mode="nearest")
+    down = ndimage.sobel(image, axis=0, mode="nearest")
     strength = np.abs(across) + np.abs(down)
-    padded = np.pad(strength, ((0, 0), (1, 1), (1, 1)))
-    height, width = images.shape[1:]
+    padded = np.pad(strength, 1)
+    height, width = image.shape
 
     def beside(rows: int, columns: int) -> Array:
-        return padded[:, 1 + rows : 1 + rows + height, 1 + columns : 1 + columns + width]
+        return padded[1 + rows : 1 + rows + height, 1 + columns : 1 + columns + width]
 
     # An edge is where the strength is highest along the gradient: across, down, or on one of the diagonals.
     slope = np.tan(np.pi / 8)
@@ -202,6 +206,7 @@ def outlines(images: Array, low: float, high: float) -> Array:
         ),
     )
     candidates = highest & (strength > low)
-    together = np.ones((1, 3, 3), dtype=bool)
-    found: Array = ndimage.binary_propagation(candidates & (strength > high), structure=np.pad(together, ((1, 1), (0, 0), (0, 0))), mask=candidates)
+    strong = candidates & (strength > high)
+    # Edges go on to any of the eight neighbours.
+    found: NDArray[np.bool_] = ndimage.binary_propagation(strong, structure=np.ones((3, 3)), mask=candidates)
     return found
