@@ -1,11 +1,13 @@
-"""What all figures share: fonts and colours, labelled grids of blocks, saving."""
+"""What all figures share: fonts and colours, printed widths, labelled grids of blocks, saving."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +59,37 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def style() -> AbstractContextManager[None]:
     """Fonts and colours of the project's figures, for a while."""
     return mpl.rc_context(rc=dict[Any, Any](_STYLE))
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Widths on the printed page, in millimetres: of one column and of all the text. Fonts have their size at these widths."""
+
+    column_mm: float = 84.0
+    text_mm: float = 174.0
+
+
+_PRINTED: ContextVar[Widths] = ContextVar("printed", default=Widths())
+
+
+@contextmanager
+def printed(widths: Widths) -> Iterator[None]:
+    """Draw for a page of such widths, for a while."""
+    token = _PRINTED.set(widths)
+    try:
+        yield
+    finally:
+        _PRINTED.reset(token)
+
+
+def column_inches() -> float:
+    """Width of a figure that stands in one column, in inches, as matplotlib counts."""
+    return _PRINTED.get().column_mm / 25.4
+
+
+def text_inches() -> float:
+    """Width of a figure that reaches over all columns."""
+    return _PRINTED.get().text_mm / 25.4
 
 
 def note(title: str, text: str) -> Figure:
