@@ -59,7 +59,7 @@ class Origin:
         schedule: In place of the row's own; ``dense`` is the dense network, whatever criterion and operating point the row has.
     """
 
-    tidy: str
+    tidy: str = "results"
     evaluation: str | tuple[str, ...] = "*"
     quantity: str | tuple[str, ...] = "*"
     criterion: str | tuple[str, ...] | None = None

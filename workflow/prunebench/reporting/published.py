@@ -81,7 +81,10 @@ def _matches(figure: published.Figure, networks: pd.DataFrame) -> list[tuple[str
 
 
 def _published(tidy: Tables) -> Table:
-    accuracy = (Origin("results", "accuracy", "accuracy_percent"), Origin("results", "accuracy", "accuracy_percent", schedule=DENSE))
+    accuracy = (
+        Origin("results", "accuracy", "accuracy_percent"),
+        Origin("results", "accuracy", "accuracy_percent", schedule=DENSE),
+    )
     reduction = (Origin("results", "complexity", "flops_reduction_percent"),)
     data = side_by_side(tidy.results)
     notes = list(dict.fromkeys(text for text in data["note"] if text))
@@ -97,9 +100,16 @@ def _published(tidy: Tables) -> Table:
             lambda row: number(row.published_flops_reduction_percent, 2),
             data=("published_flops_reduction_percent",),
         ),
-        Column("Published: \u0394 (pp)", lambda row: number(row.published_change_pp, 2, sign=True), data=("published_change_pp",)),
+        Column(
+            "Published: \u0394 (pp)", lambda row: number(row.published_change_pp, 2, sign=True), data=("published_change_pp",)
+        ),
         Column("Reproduced by", _who, right=False, data=("match", "schedule", "criterion", "operating_point")),
-        Column("Here: FLOPs \u2212%", lambda row: number(row.flops_reduction_percent, 2), origins=reduction, data=("flops_reduction_percent",)),
+        Column(
+            "Here: FLOPs \u2212%",
+            lambda row: number(row.flops_reduction_percent, 2),
+            origins=reduction,
+            data=("flops_reduction_percent",),
+        ),
         Column(
             "Here: \u0394 (pp)",
             lambda row: mean_sd(row.change_pp_mean, row.change_pp_sd),
@@ -186,7 +196,9 @@ def _most_favourable(claim: published.Figure, tidy: Tables) -> dict[str, Any]:
 
 def _claims(tidy: Tables) -> Table:
     origins = tuple(
-        Origin(name, "{evaluation}", "{quantity}", schedule=schedule) for name in ("results", "measured") for schedule in (None, DENSE)
+        Origin(name, "{evaluation}", "{quantity}", schedule=schedule)
+        for name in ("results", "measured")
+        for schedule in (None, DENSE)
     )
     marks = {"measured": " (m)", "estimated": " (e)"}
 
