@@ -69,7 +69,7 @@ class Widths:
     text_mm: float = 174.0
 
 
-_PRINTED: ContextVar[Widths] = ContextVar("printed", default=Widths())
+_PRINTED: ContextVar[Widths] = ContextVar("printed")
 
 
 @contextmanager
@@ -84,12 +84,30 @@ def printed(widths: Widths) -> Iterator[None]:
 
 def column_inches() -> float:
     """Width of a figure that stands in one column, in inches, as matplotlib counts."""
-    return _PRINTED.get().column_mm / 25.4
+    return _PRINTED.get(Widths()).column_mm / 25.4
 
 
 def text_inches() -> float:
     """Width of a figure that reaches over all columns."""
-    return _PRINTED.get().text_mm / 25.4
+    return _PRINTED.get(Widths()).text_mm / 25.4
+
+
+def legend_grid(handles: Sequence[Any], inches: float, handle: float = 0.45) -> tuple[int, float]:
+    """Columns that a legend below a figure has room for, and its height in inches.
+
+    Args:
+        handles: Its handles, in order; labels may have several lines.
+        inches: Its width at most.
+        handle: Width of a handle with the gaps around it.
+    """
+    labels = [str(each.get_label()).split("\n") for each in handles]
+    for columns in range(min(6, len(labels)), 1, -1):
+        parts = [part.tolist() for part in np.array_split(np.arange(len(labels)), columns)]
+        # A letter of these sizes is 0.06 inches wide, some more for narrow labels of wide letters.
+        widths = [handle + 0.1 + 0.06 * max(len(line) for number in part for line in labels[number]) for part in parts]
+        if sum(widths) <= inches:
+            return columns, 0.16 * max(sum(len(labels[number]) + 0.2 for number in part) for part in parts) + 0.1
+    return 1, 0.16 * sum(len(lines) + 0.2 for lines in labels) + 0.1
 
 
 def note(title: str, text: str) -> Figure:

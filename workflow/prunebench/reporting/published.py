@@ -10,11 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from prunebench import published
 from prunebench.reporting.collect import DELIVERED, DENSE, Tables
 from prunebench.reporting.display import ordered_criteria, ordered_schedules
-from prunebench.reporting.drawing import note, text_inches
+from prunebench.reporting.drawing import legend_grid, note, text_inches
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import NOTHING, Column, Origin, Table, mean_sd, number
 from prunebench.reporting.tables import accuracy_by_replicate, summarise_accuracy
@@ -28,6 +29,7 @@ COLUMNS = [
     *("match", "schedule", "criterion", "operating_point", "flops_reduction_percent", "change_pp_mean", "change_pp_sd", "n"),
     *("note", "source"),
 ]
+_WORDS = ("match", "schedule", "criterion", "operating_point")
 CLAIM_COLUMNS = [
     *("dataset", "model", "method", "claim", "published_value"),
     *("value", "candidates", "schedule", "criterion", "operating_point", "evaluation", "quantity", "found_by", "n"),
@@ -63,21 +65,29 @@ def side_by_side(results: pd.DataFrame) -> pd.DataFrame:
             row |= {"published_flops_reduction_percent": figure.flops_reduction_percent, "published_change_pp": figure.value}
             row |= {"note": figure.note, "source": figure.source}
             found = list(_matches(figure, networks))
-            rows += [{**row, "match": kind, **match} for kind, match in found] or [{**row, "match": ""}]
-    return pd.DataFrame(rows, columns=COLUMNS).fillna({"schedule": "", "criterion": "", "operating_point": ""})
+            rows += [{**row, "match": kind, **match} for kind, match in found] or [row]
+    words = ("match", "schedule", "criterion", "operating_point")
+    return pd.DataFrame(rows, columns=COLUMNS).fillna(dict.fromkeys(words, ""))
 
 
 def _matches(figure: published.Figure, networks: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
     away = (networks["flops_reduction_percent"] - figure.flops_reduction_percent).abs()
     wanted = ["schedule", "criterion", "operating_point", "flops_reduction_percent", "change_pp_mean", "change_pp_sd", "n"]
-    is_it = [figure.delivered_as(str(name)) for name in networks["criterion"]]
-    theirs = networks[(networks["schedule"] == DELIVERED) & pd.Series(is_it, index=networks.index) & (away <= SAME)]
-    found = [("same network", {key: row[key] for key in wanted}) for _, row in theirs.iterrows()]
-    own = networks[(networks["schedule"] != DELIVERED) & (networks["criterion"] == figure.slug) & (away <= NEAR)]
-    for schedule in ordered_schedules(own["schedule"]):
-        nearest = own.loc[away[own.index[own["schedule"] == schedule]].idxmin()]
-        found.append(("same criterion", {key: nearest[key] for key in wanted}))
-    return found
+    is_by, delivered = _is_by(figure, networks), networks["schedule"] == DELIVERED
+    same = networks.loc[is_by & delivered & (away <= SAME), wanted]
+    # Of two that are as near, the first in the order of display.
+    near = networks.assign(away=away)[is_by & ~delivered & (away <= NEAR)].sort_values("away", kind="stable")
+    near = near.drop_duplicates("schedule").sort_values("schedule", key=lambda names: names.map(ordered_schedules(names).index))
+    found = [("same network", row) for row in same.to_dict("records")]
+    found += [("same criterion", row) for row in near[wanted].to_dict("records")]
+    return [(kind, {str(key): value for key, value in row.items()}) for kind, row in found]
+
+
+def _is_by(figure: published.Figure, frame: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows are of the method that published a figure: of a file of its own, or of the criterion of that name."""
+    pairs = zip(frame["schedule"], frame["criterion"], strict=True)
+    found = [figure.delivered_as(name) if schedule == DELIVERED else name == figure.slug for schedule, name in pairs]
+    return pd.Series(found, index=frame.index, dtype=bool)
 
 
 def _published(tidy: Tables) -> Table:
@@ -90,7 +100,7 @@ def _published(tidy: Tables) -> Table:
     notes = list(dict.fromkeys(text for text in data["note"] if text))
 
     def marked(row: Any) -> str:
-        return row.method + (f" [{notes.index(row.note) + 1}]" if row.note else "")
+        return f"{row.method} [{notes.index(row.note) + 1}]" if row.note else str(row.method)
 
     columns = [
         Column("Method", marked, right=False, data=("method",)),
@@ -154,9 +164,8 @@ def claimed(tidy: Tables) -> pd.DataFrame:
             row: dict[str, Any] = {"dataset": dataset, "model": model, "method": claim.method, "claim": claim.quantity}
             row |= {"published_value": claim.value, "note": claim.note, "source": claim.source, "candidates": 0}
             rows.append(row | _most_favourable(claim, tidy.of(dataset, model)))
-    frame = pd.DataFrame(rows, columns=CLAIM_COLUMNS)
     words = ("schedule", "criterion", "operating_point", "evaluation", "quantity", "found_by")
-    return frame.fillna(dict.fromkeys(words, ""))
+    return pd.DataFrame(rows, columns=CLAIM_COLUMNS).fillna(dict.fromkeys(words, ""))
 
 
 def _most_favourable(claim: published.Figure, tidy: Tables) -> dict[str, Any]:
@@ -168,11 +177,9 @@ def _most_favourable(claim: published.Figure, tidy: Tables) -> dict[str, Any]:
     kept = ["evaluation", "quantity", "replicate"]
     dense = frame[frame["schedule"] == DENSE].set_index(kept)["value"]
     mine = frame[frame["schedule"] != DENSE]
-    is_it = [
-        claim.delivered_as(str(criterion)) if schedule == DELIVERED else criterion == claim.slug
-        for schedule, criterion in zip(mine["schedule"], mine["criterion"], strict=True)
-    ]
-    mine = mine[is_it]
+    mine = mine[_is_by(claim, mine)]
+    if mine.empty or dense.empty:
+        return {}
     network = ["schedule", "criterion", "operating_point"]
     joined = mine.groupby([*network, *kept], as_index=False)["value"].mean().join(dense.rename("dense"), on=kept).dropna()
     if joined.empty:
@@ -249,17 +256,16 @@ def _figure(tables: Tables, title: str) -> Figure:
     methods = list(dict.fromkeys((figure.method, figure.kind) for figure in theirs))
     handles = legend_of(criteria, looks, spread=networks["replicate"].nunique() > 1)
     handles += [
-        Line2D([], [], label=f"{number} {method}, published", **_marker(kind))
-        for number, (method, kind) in enumerate(methods, start=1)
+        Line2D([], [], label=f"{number} {method}", **_marker(kind)) for number, (method, kind) in enumerate(methods, start=1)
     ]
-    handles += [Line2D([], [], color="none", label="published: squares remove layers,\ncircles filters")]
-    columns = 4
-    lines = -(-sum(1 + handle.get_label().count("\n") for handle in handles) // columns) + 1
-    figure = Figure(figsize=(text_inches(), 3.2 + 0.155 * lines), layout="constrained")
+    handles += [Line2D([], [], color="none", label="numbered: published; squares\nremove layers, circles filters")]
+    columns, height = legend_grid(handles, text_inches())
+    figure = Figure(figsize=(text_inches(), 3.1 + height), layout="constrained")
     panels = figure.subplots(1, len(schedules), sharey=True, sharex=True, squeeze=False)[0]
     for panel, schedule in zip(panels, schedules, strict=True):
         criteria_panel(panel, networks[networks["schedule"] == schedule], looks)
-        panel.set_xticks(range(0, 101, 20 if len(schedules) > 2 else 10))
+        ticks = range(0, 101, 20)
+        panel.set_xticks(ticks, [str(tick) for tick in ticks])
         panel.set_xlim(0, max(85, 5 + networks["flops_reduction_percent"].max()))
         panel.set_title(schedule)
         panel.set_xlabel("FLOPs reduction (%)")
@@ -270,7 +276,7 @@ def _figure(tables: Tables, title: str) -> Figure:
         _mark(panel, theirs, methods)
     panels[0].set_ylabel("Accuracy change against dense (pp)")
     figure.suptitle(f"{title}: here and published", fontsize=9)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.0, columnspacing=1.0)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6, columnspacing=1.0)
     return figure
 
 
@@ -303,6 +309,7 @@ def _mark(panel: Axes, theirs: tuple[published.Figure, ...], methods: list[tuple
             fontsize=7,
             color=_GREY,
             zorder=6,
+            path_effects=[withStroke(linewidth=1.6, foreground="white")],
         )
 
 
