@@ -394,8 +394,8 @@ def test_no_more_idle_power_is_taken_off_than_counters_saw() -> None:
 
 def test_energy_in_an_unknown_country_is_refused() -> None:
     options = {"batch_size": 1, "seconds": 0.01, "threads": 1}
+    accounting = Accounting(country_iso_code="XYZ")
     with pytest.raises(PrunebenchError, match="XYZ"):
-        accounting = Accounting(country_iso_code="XYZ")
         find_evaluation("energy").measure(subject(Calls(), (1, 2, 2), options=options, accounting=accounting))
 
 
