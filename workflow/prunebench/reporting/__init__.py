@@ -41,9 +41,12 @@ TABLES = {
     "audit_agreement": Place(
         "3. Decisions", "delivered networks: what each criterion would have removed", "audit", of=("audit_choices",)
     ),
-    "cost": Place("4. Cost (measured)", "latency, energy, carbon", "tables"),
-    "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "tables"),
     "claims": Place("4. Cost (measured)", "published claims beside the most favourable here", "published", of=("published",)),
+    "cost": Place("4. Cost (measured)", "latency, energy, carbon", "cost"),
+    "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
+    "bottleneck": Place("4. Cost (measured)", "and why not?", "speedup", of=("latency",)),
+    "energy": Place("4. Cost (measured)", "energy of each stage, and when pruning has paid for itself", "energy", of=("energy",)),
+    "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "cost"),
 }
 
 FIGURES = {
@@ -54,6 +57,8 @@ FIGURES = {
     "removals": Place("3. Decisions", "which blocks went, step by step", "figures"),
     "scores": Place("3. Decisions", "ranks of blocks by criterion", "figures"),
     "agreement": Place("3. Decisions", "agreement between criteria", "figures"),
+    "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
+    "energy": Place("4. Cost (measured)", "energy and carbon", "energy", of=("energy",)),
 }
 
 

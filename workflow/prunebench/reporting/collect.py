@@ -411,7 +411,9 @@ class _Reader:
         for criterion, costs in criteria.items():
             keys = (*network.keys[:5], criterion, 0, DENSE, 0, SCORING)
             for quantity, value in _numbers(path, costs).items():
-                self.measured.append((*keys, quantity, value, network.source(path), ""))
+                # The energy of one criterion is a share of the job's, by time: estimated, whatever measured the whole.
+                method = _method(quantity, {"energy_method": "estimated"})
+                self.measured.append((*keys, quantity, value, network.source(path), method))
             if content.get("images") is not None:
                 images = _numbers(path, {"images": content["images"]})["images"]
                 self.measured.append((*keys, "images", images, network.source(path), ""))

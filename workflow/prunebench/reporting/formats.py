@@ -39,6 +39,9 @@ _LATEX_SPECIAL = {
     PLUS_MINUS: r"$\pm$",
     NOTHING: "--",
     "\u00b5": r"\textmu{}",
+    "\u00d7": r"$\times$",
+    "\u2020": r"\textdagger{}",
+    "\u2021": r"\textdaggerdbl{}",
 }
 _MATHEMATICS = re.compile(rf"[-+{MINUS}{PLUS_MINUS}<]?[\d.][\d.,+<\[\] {MINUS}{PLUS_MINUS}]*|\[[\d.,+ {MINUS}]*\]")
 
