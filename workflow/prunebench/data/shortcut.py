@@ -171,10 +171,12 @@ def told(base: str, classes: int, labels: torch.Tensor, condition: Condition) ->
         return torch.full_like(labels, NO_MARK)
     if condition == "agrees":
         return labels
+    drawn = torch.from_numpy((classes * _uniform(base, "class", len(labels))).astype("int64"))
     if condition == "random":
-        return torch.from_numpy((classes * _uniform(base, condition, len(labels))).astype("int64"))
-    others = torch.from_numpy((1 + (classes - 1) * _uniform(base, condition, len(labels))).astype("int64"))
-    return (labels + others) % classes
+        return drawn
+    others = (labels + 1 + torch.from_numpy(((classes - 1) * _uniform(base, "other", len(labels))).astype("int64"))) % classes
+    # The same draw where it misleads already, so that the two conditions differ in as few images as they can.
+    return torch.where(drawn == labels, others, drawn)
 
 
 def remark(split: Split, planted: Planted, condition: Condition) -> tuple[Split, torch.Tensor]:
