@@ -197,7 +197,8 @@ def evaluation_groups(suite: Suite, dataset: str, model: str, per: str) -> list[
             together.setdefault(item.limits, []).append(item)
     groups = []
     for items in together.values():
-        some = _limited(items[0], chains(suite, dataset, model))
+        # Sorted, so that the order of names in a config divides no work anew.
+        some = dict(sorted(_limited(items[0], chains(suite, dataset, model)).items()))
         # What is measured is measured by one job, which has the machine for itself.
         size = suite.jobs.chains_per_evaluation if per == "network" else max(1, len(some))
         batches = [dict(list(some.items())[start : start + size]) for start in range(0, max(1, len(some)), size)]
@@ -398,7 +399,7 @@ def evaluate_job(
         ],
         "chains": {chain: {"draws": repeats, "points": names} for chain, (repeats, names) in group.batches[batch].items()},
         "with_dense": batch == 0,
-        "replicates": group.replicates,
+        "replicates": group.replicates if replicate is None else 1,
         "energy": metering(suite),
     }
 
