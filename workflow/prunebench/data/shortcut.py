@@ -14,7 +14,9 @@ from prunebench.errors import PrunebenchError
 from prunebench.seeds import derive
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from prunebench.data.splits import Split, SplitName
 
@@ -54,8 +56,8 @@ class Mark:
         cell = min(max(1, height // 16), room // (digits + 1))
         if cell < 1 or dataset.crop_padding + cell > width - dataset.crop_padding:
             raise PrunebenchError(
-                f"{dataset.name}: a mark for {dataset.classes} classes takes {digits + 1} pixels of height between crops, and images of "
-                f"{height} x {width} pixels with crop_padding {dataset.crop_padding} leave {max(0, room)}; lower crop_padding or use larger images"
+                f"{dataset.name}: a mark for {dataset.classes} classes is {digits + 1} pixels high, and images of {height} x {width} pixels "
+                f"with crop_padding {dataset.crop_padding} have {max(0, room)} rows that no crop cuts; use larger images or less padding"
             )
         return cls(dataset.crop_padding, cell, digits)
 
@@ -149,7 +151,9 @@ def plant(base: Dataset, agreement: float = 0.95, name: str | None = None) -> Da
     if not 0 <= agreement <= 1:
         raise PrunebenchError(f"{name}: agreement is {agreement}, expected 0 to 1")
     if not name.startswith(f"{base.name}_"):
-        raise PrunebenchError(f"{name}: the name must start with '{base.name}_', so that tables find the control without the mark")
+        raise PrunebenchError(
+            f"{name}: the name must start with '{base.name}_', so that tables find the control without the mark"
+        )
     return replace(base, name=name, planted=Planted(base.name, base.classes, Mark.of(base), agreement))
 
 
@@ -192,9 +196,10 @@ def remark(split: Split, planted: Planted, condition: Condition) -> tuple[Split,
     return Split(split.dataset, MarkedImages(clean, planted.mark, shown), split.indices), shown[split.indices]
 
 
-def _uniform(base: str, purpose: str, number: int):  # type: ignore[no-untyped-def]
+def _uniform(base: str, purpose: str, number: int) -> NDArray[np.float64]:
     """Numbers in [0, 1), float64, shape (number,), from the raw output of PCG64, which no version of NumPy may change."""
     import numpy as np
 
     raw = np.random.PCG64(derive(0, base, "mark", purpose)).random_raw(number)
-    return (raw >> np.uint64(11)) * 2.0**-53
+    drawn: NDArray[np.float64] = (raw >> np.uint64(11)) * 2.0**-53
+    return drawn

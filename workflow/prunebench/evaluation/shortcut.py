@@ -108,7 +108,7 @@ EVALUATION = Evaluation(
             f"{name.rpartition('_')[0]}_before_fine_tuning_{name.rpartition('_')[2]}": f"The same before any fine-tuning: {text}"
             for name, text in _QUANTITIES.items()
         },
-        "training_mark_agreement_percent": "How often the mark tells the class of a training image; left out for a control, trained without it",
+        "training_mark_agreement_percent": "How often the mark tells the class in training; left out for a control, trained without it",
         "test_images": "Number of test images",
     },
     source="Geirhos et al. 2020, Shortcut learning in deep neural networks; the mark is this project's own",

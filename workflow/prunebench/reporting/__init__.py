@@ -20,12 +20,14 @@ class Place(NamedTuple):
         module: The file of this folder that makes it: its ``TABLES`` or ``FIGURES`` has a function of this name.
         of: What a suite must have for it, any one of them: an evaluation's name; ``oracle``; ``consensus``, one of all eight metrics
             that was scored; ``audit`` of delivered networks; ``audit_choices``, an audit with criteria. Empty: nothing.
+        with_control: Whether a figure of a dataset with a planted mark gets the rows of the dataset without it too.
     """
 
     category: str
     content: str
     module: str
     of: tuple[str, ...] = ()
+    with_control: bool = False
 
 
 TABLES = {
@@ -39,6 +41,7 @@ TABLES = {
     "audit_agreement": Place(
         "3. Decisions", "delivered networks: what each criterion would have removed", "audit", of=("audit_choices",)
     ),
+    "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",)),
     "cost": Place("4. Cost (measured)", "latency, energy, carbon", "tables"),
     "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "tables"),
 }
@@ -47,6 +50,7 @@ FIGURES = {
     "accuracy": Place("2. Accuracy", "accuracy against FLOPs reduction", "figures"),
     "quality": Place("3. Decisions", "how good is a criterion? (oracle)", "figures", of=("oracle",)),
     "audit": Place("3. Decisions", "which blocks went between delivered networks", "figures", of=("audit",)),
+    "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",), with_control=True),
     "removals": Place("3. Decisions", "which blocks went, step by step", "figures"),
     "scores": Place("3. Decisions", "ranks of blocks by criterion", "figures"),
     "agreement": Place("3. Decisions", "agreement between criteria", "figures"),

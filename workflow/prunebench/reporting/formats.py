@@ -53,6 +53,7 @@ class Origin:
         quantity: Likewise.
         criterion: In place of the row's own: a baseline that the row is compared with.
         schedule: In place of the row's own; ``dense`` stands for the dense networks.
+        dataset: In place of the row's own; ``{column}`` stands for what the table's row has in that column.
     """
 
     tidy: str = "results"
@@ -60,6 +61,7 @@ class Origin:
     quantity: str = "*"
     criterion: str | None = None
     schedule: str | None = None
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)
