@@ -56,8 +56,8 @@ class Mark:
         cell = min(max(1, height // 16), room // (digits + 1))
         if cell < 1 or dataset.crop_padding + cell > width - dataset.crop_padding:
             raise PrunebenchError(
-                f"{dataset.name}: a mark for {dataset.classes} classes is {digits + 1} pixels high, and images of {height} x {width} pixels "
-                f"with crop_padding {dataset.crop_padding} have {max(0, room)} rows that no crop cuts; use larger images or less padding"
+                f"{dataset.name}: a mark for {dataset.classes} classes is {digits + 1} pixels high, and images of {height} x {width} "
+                f"pixels with crop_padding {dataset.crop_padding} have {max(0, room)} that no crop cuts; use larger images or less padding"
             )
         return cls(dataset.crop_padding, cell, digits)
 
@@ -201,5 +201,4 @@ def _uniform(base: str, purpose: str, number: int) -> NDArray[np.float64]:
     import numpy as np
 
     raw = np.random.PCG64(derive(0, base, "mark", purpose)).random_raw(number)
-    drawn: NDArray[np.float64] = (raw >> np.uint64(11)) * 2.0**-53
-    return drawn
+    return (raw >> np.uint64(11)).astype(np.float64) * np.float64(2.0**-53)
