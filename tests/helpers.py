@@ -116,8 +116,11 @@ def filters_job(**changes: Any) -> FiltersJob:
     return FiltersJob.model_validate({**context(), **settings, **changes})
 
 
-def evaluate_job(*evaluations: str, **changes: Any) -> EvaluateJob:
-    return EvaluateJob.model_validate({**context(), "evaluations": list(evaluations), "options": {}, **changes})
+def evaluate_job(*evaluations: str, options: dict[str, Any] | None = None, **changes: Any) -> EvaluateJob:
+    """For the dense network alone, unless ``chains`` is among the changes; the options go to each evaluation."""
+    asked = [{"evaluation": evaluation, "options": options or {}} for evaluation in evaluations]
+    settings = {"evaluations": asked, "chains": {}, "with_dense": True, "replicates": 1, "energy": {}}
+    return EvaluateJob.model_validate({**context(), **settings, **changes})
 
 
 def weights_bytes(folder: Path) -> bytes:

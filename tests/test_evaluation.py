@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from prunebench.config import Accounting
 from prunebench.data import Split
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, Values, find_evaluation, threads
@@ -304,11 +305,10 @@ def test_energy_of_inference() -> None:
         "batch_size": 4,
         "seconds": 0.3,
         "threads": 1,
-        "cpu_power_watts": 50.0,
-        "carbon_intensity_g_per_kwh": 500.0,
     }
+    accounting = Accounting(cpu_power_watts=50.0, carbon_intensity_g_per_kwh=500.0)
     evaluation = find_evaluation("energy")
-    result = evaluation.measure(subject(network, (1, 2, 2), options=options))
+    result = evaluation.measure(subject(network, (1, 2, 2), options=options, accounting=accounting))
     values = result.values
     assert set(values) == set(evaluation.quantities)
     # One pass before the measurement.
@@ -324,9 +324,10 @@ def test_energy_of_inference() -> None:
 
 
 def test_energy_in_an_unknown_country_is_refused() -> None:
-    options = {"batch_size": 1, "seconds": 0.01, "threads": 1, "country_iso_code": "XYZ"}
+    options = {"batch_size": 1, "seconds": 0.01, "threads": 1}
+    accounting = Accounting(country_iso_code="XYZ")
     with pytest.raises(PrunebenchError, match="XYZ"):
-        find_evaluation("energy").measure(subject(Calls(), (1, 2, 2), options=options))
+        find_evaluation("energy").measure(subject(Calls(), (1, 2, 2), options=options, accounting=accounting))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "3", True, None])

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from prunebench import plugins
 from prunebench.config import accepted, resolve, schema
+from prunebench.evaluation import Evaluation
 
 README = Path(__file__).resolve().parents[1] / "config" / "README.md"
 BEGIN = "<!-- keys: begin (made by `make schema`) -->"
@@ -24,13 +26,14 @@ def rows(node: Mapping[str, Any], whole: Mapping[str, Any], above: str = "") -> 
         if above and part["type"] == "object" and "anyOf" in raw:
             # It stands in for a section of the suite and has the same keys.
             yield key, f"as `{name}`", "", part["description"]
-        elif part["type"] == "object":
+        elif part["type"] == "object" and "properties" in part:
             yield key, "section", default, part["description"]
             yield from rows(part, whole, f"{key}.")
         elif items.get("type") == "object" and "anyOf" in raw and above:
             yield key, f"as `{name}`", "", part["description"]
         elif items.get("type") == "object":
-            yield key, "list of sections" + (", at least one" if part.get("minItems") else ""), default, part["description"]
+            names = "names or sections" if "name" in items else "sections"
+            yield key, f"list of {names}" + (", at least one" if part.get("minItems") else ""), default, part["description"]
             yield from rows(items, whole, f"{key}[].")
         else:
             yield key, accepted(part), "`[]`" if part["type"] == "array" and not default else default, part["description"]
@@ -40,9 +43,19 @@ def table() -> str:
     """The table in Markdown."""
     whole = schema()
     lines = ["| key | accepts | default | meaning |", "|---|---|---|---|"]
-    for key, accepts, default, meaning in rows(whole, whole):
-        lines.append(f"| `{key}` | {accepts} | {default} | {' '.join(meaning.split())} |".replace("|  |", "| |"))
+    lines += [line(*row) for row in rows(whole, whole)]
+    lines += ["", "Options of the built-in evaluations, below `evaluations[].options`:", ""]
+    lines += ["| evaluation: option | accepts | default | meaning |", "|---|---|---|---|"]
+    for name, evaluation in plugins.builtin(Evaluation, "evaluation").items():
+        if evaluation.options:
+            options = evaluation.options.model_json_schema()
+            lines += [line(*row) for row in rows(options, options, f"{name}: ")]
     return "\n".join(lines)
+
+
+def line(key: str, accepts: str, default: str, meaning: str) -> str:
+    """A row of the table in Markdown."""
+    return f"| `{key}` | {accepts} | {default} | {' '.join(meaning.split())} |".replace("|  |", "| |")
 
 
 def with_table(text: str) -> str:

@@ -118,19 +118,20 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     job = read_job(EvaluateJob, options.settings)
     _threads(job.threads)
-    from prunebench import stages
+    from prunebench import evaluating
 
-    folders = [options.replicate / network for network in options.networks]
-    stages.evaluate(job, options.replicate / "dense", folders)
+    with _alone_in(options.work):
+        evaluating.evaluate(job, options.replicate, options.work, options.cache)
 
 
 def _measure(options: argparse.Namespace) -> None:
     from prunebench.jobs import EvaluateJob, read_job
 
     job = read_job(EvaluateJob, options.settings)
-    from prunebench import stages
+    from prunebench import evaluating
 
-    stages.measure(job, [options.experiment / network for network in options.networks], options.out)
+    with _alone_in(options.work):
+        evaluating.measure(job, options.experiment, options.out, options.work)
 
 
 def _deliver(options: argparse.Namespace) -> None:
@@ -155,8 +156,8 @@ def _audit_series(options: argparse.Namespace) -> None:
 
 
 def _collect(options: argparse.Namespace) -> None:
+    from prunebench import experiments
     from prunebench.config import parse
-    from prunebench.experiments import audited, evaluation_names, network_folders, pairs
     from prunebench.reporting.collect import Asked, NetworkFolder, collect
 
     try:
@@ -164,18 +165,21 @@ def _collect(options: argparse.Namespace) -> None:
     except json.JSONDecodeError as error:
         raise PrunebenchError(f"--suite: not JSON: {error}") from None
     suite = parse(content, "--suite")
-    networks, measured, audits = [], [], []
-    for dataset, model in pairs(suite):
+    networks: dict[NetworkFolder, list[str]] = {}
+    measured, audits, oracles = [], [], []
+    for (dataset, model), pair in experiments.pairs(suite).items():
         experiment = options.results / suite.suite / dataset / model
-        measured += [experiment / "measured" / f"{name}.json" for name in evaluation_names(suite, "architecture")]
+        measured += [experiment / "measured" / f"{name}.json" for name in experiments.measured(suite, dataset, model)]
         for replicate in range(suite.replicates):
-            folders = network_folders(suite, dataset, model, replicate)
-            networks += [NetworkFolder.from_path(experiment / f"replicate{replicate}" / folder) for folder in folders]
-            for method in audited(suite, dataset, model):
-                keys = (suite.suite, dataset, model, replicate, method)
-                audits.append((keys, experiment / f"replicate{replicate}" / "delivered" / method))
-    asked = Asked(oracle=suite.oracle is not None, audits=audits, choices=bool(suite.audit.criteria))
-    collect(networks, measured, options.out, evaluation_names(suite, "network"), asked)
+            place = experiment / f"replicate{replicate}"
+            for folder, names in experiments.evaluated(suite, dataset, model, replicate).items():
+                networks[NetworkFolder.from_path(place / folder)] = names
+            if experiments.asks_oracle(suite, pair.experiment):
+                oracles.append(place / "dense")
+            for method in experiments.audited(suite, dataset, model):
+                audits.append(((suite.suite, dataset, model, replicate, method), place / "delivered" / method))
+    asked = Asked(oracles=oracles, audits=audits, choices=bool(suite.audit.criteria))
+    collect(networks, measured, options.out, asked)
 
 
 def _tables(options: argparse.Namespace) -> None:
@@ -312,9 +316,14 @@ def parser() -> argparse.ArgumentParser:
     filters.add_argument("--networks", type=Path, nargs="+", required=True, metavar="FOLDER", help="draw<d>/<point> of the chain")
     paths(filters, out="folder of the chain", work="folder for checkpoints")
     evaluate = add("evaluate", _evaluate, "Evaluate networks on the test split: one JSON for each network and evaluation.")
-    paths(evaluate, replicate="folder of the replicate; the dense network is in dense/")
+    paths(
+        evaluate,
+        replicate="folder of the replicate; the dense network is in dense/",
+        work="folder for finished results and checkpoints",
+        cache="folder for what all networks share",
+    )
     measure = add("measure", _measure, "Measure latency and energy once for each distinct architecture.")
-    paths(measure, experiment="folder of the experiment", out="folder of the results")
+    paths(measure, experiment="folder of the experiment", out="folder of the results", work="folder for finished results")
     deliver = add("deliver", _deliver, "Take over finished networks from files.")
     paths(deliver, replicate="folder of the replicate; the networks go to delivered/")
     series = add("audit-series", _audit_series, "Say which blocks went between the networks that were delivered.")
@@ -322,8 +331,6 @@ def parser() -> argparse.ArgumentParser:
     collect = add("collect", _collect, "Gather all results in tidy tables.", settings=False)
     paths(collect, results="folder of all suites", out="folder of the tables")
     collect.add_argument("--suite", required=True, metavar="JSON", help="the whole config")
-    for command in (evaluate, measure):
-        command.add_argument("--networks", nargs="+", required=True, metavar="FOLDER", help="networks, below that folder")
     tables = add("tables", _tables, "Make the paper's tables from the tidy ones: CSV, LaTeX, Markdown.", settings=False)
     paths(tables, tables="folder of the tidy tables; the paper's go there too")
     figures = add("figures", _figures, "Make the figures from the tidy tables: PDF and PNG.", settings=False)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prunebench.errors import PrunebenchError
 
+DEFAULT_EVALUATIONS = ("accuracy", "complexity", "latency", "energy")
 NAME = r"^[A-Za-z0-9_-]+$"
 REFERENCE = r"^([A-Za-z0-9_-]+|.+\.py)$"
 DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
@@ -193,16 +194,58 @@ class External(Section):
     """Methods whose pruned network a rule of yours writes; evaluated as delivered."""
 
 
-class Latency(Section):
-    """How latency is measured."""
-
-    batch_size: int = Field(256, ge=1)
-    """The large batch, beside batch 1."""
-    seconds: float = Field(1.0, gt=0)
-    """Time spent on each batch size, after warm-up."""
+def _or_name(section: dict[str, Any]) -> None:
+    """The schema of a section in whose place a name will do."""
+    own = dict(section)
+    section.clear()
+    section["anyOf"] = [{"type": "string", "pattern": REFERENCE}, own]
 
 
-class EnergySection(Section):
+class EvaluationItem(Section):
+    """One evaluation; its name alone will do. The limits say which pruned networks are evaluated; the dense ones always are."""
+
+    model_config = ConfigDict(json_schema_extra=_or_name)
+
+    evaluation: Reference
+    """Name of an evaluation, or path of a Python file that defines one."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What this evaluation lets you set (see below)."""
+    datasets: list[Name] | None = Field(None, min_length=1)
+    """Only on these datasets."""
+    schedules: list[Name] | None = Field(None, min_length=1)
+    """Only networks of these schedules (`one-shot`, `iterative`, `one-shot-filters`, `delivered`)."""
+    criteria: list[Name] | None = Field(None, min_length=1)
+    """Only networks of these criteria or methods."""
+    operating_points: list[Name] | None = Field(None, min_length=1)
+    """Only these operating points, as in paths: `blocks5`, `flops54_6`."""
+    replicates: int | None = Field(None, ge=1)
+    """Only the first so many replicates, dense networks included."""
+    draws: int | None = Field(None, ge=1)
+    """Only the first so many draws of criteria that draw at random."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, content: Any) -> Any:
+        return {"evaluation": content} if isinstance(content, str) else content
+
+    @property
+    def limits(self) -> tuple[Any, ...]:
+        """What evaluations have in common that one job can make."""
+        return tuple(
+            tuple(value) if isinstance(value, list) else value
+            for value in self.model_dump(exclude={"evaluation", "options"}).values()
+        )
+
+
+class Jobs(Section):
+    """How work is divided into jobs. Results do not depend on it."""
+
+    chains_per_evaluation: int = Field(1, ge=1)
+    """Chains (a criterion on a schedule, with all of its draws and operating points) whose networks one job evaluates. On a cluster
+    one; more where a job takes less time than its start."""
+
+
+class Accounting(Section):
     """How energy and carbon are accounted."""
 
     country_iso_code: str = Field("DEU", pattern=COUNTRY)
@@ -211,10 +254,6 @@ class EnergySection(Section):
     """Carbon intensity to use in place of the country's."""
     cpu_power_watts: float | None = Field(None, gt=0)
     """Nominal power of the whole processor, where it cannot be measured and the tables do not know it."""
-    seconds: float = Field(60.0, gt=0)
-    """How long inference is repeated for a measurement."""
-    batch_size: int = Field(256, ge=1)
-    """Images in a forward pass of that measurement."""
 
 
 class Delivered(Section):
@@ -258,6 +297,12 @@ class Experiment(Section):
     """In place of the suite's `operating_points`."""
     sample: Sample | None = None
     """In place of the suite's `sample`."""
+    criteria: list[Name] | None = Field(None, min_length=1)
+    """Only these of the suite's criteria are followed here, by name; rankings and networks of your own rules too."""
+    schedules: list[Name] | None = Field(None, min_length=1)
+    """Only these of the suite's schedules."""
+    oracle: bool = True
+    """Whether the suite's oracle is asked here too."""
     delivered: list[Delivered] = Field(default_factory=list)
     """Finished networks from files, evaluated as they are."""
 
@@ -291,12 +336,15 @@ class Suite(Section):
     """Training of dense networks."""
     fine_tuning: FineTuning = Field(default_factory=FineTuning)
     """Training after removal."""
-    evaluations: list[Reference] = Field(default=["accuracy", "complexity", "latency", "energy"], min_length=1)
-    """Names of evaluations, or paths of Python files that define one."""
-    latency: Latency = Field(default_factory=Latency)
-    """How latency is measured."""
-    energy: EnergySection = Field(default_factory=EnergySection)
+    evaluations: list[EvaluationItem] = Field(
+        default_factory=lambda: [EvaluationItem(evaluation=name) for name in DEFAULT_EVALUATIONS], min_length=1
+    )
+    """What is evaluated: names of evaluations, paths of Python files that define one, or sections with options and limits. By default
+    `accuracy`, `complexity`, `latency` and `energy`."""
+    energy: Accounting = Field(default_factory=Accounting)
     """How energy and carbon are accounted."""
+    jobs: Jobs = Field(default_factory=Jobs)
+    """How work is divided into jobs."""
     external: External = Field(default_factory=External)
     """What rules of your own deliver."""
     oracle: Oracle | None = None
@@ -366,34 +414,48 @@ def _hint(value: object, accepted: str) -> str:
     return ""
 
 
-def _explain(detail: Any, origin: str) -> str:
-    """One line on a mistake that pydantic found: file, key, value, what would be accepted."""
+def refused_options(kind: type[Section], content: Mapping[str, Any], key: str) -> list[str]:
+    """What is wrong with options that a plugin's class ``kind`` describes: a line for each mistake, with the key of the config."""
+    try:
+        kind.model_validate(dict(content))
+    except ValidationError as error:
+        return [_explain(detail, key, kind.model_json_schema(), joint=".") for detail in error.errors()]
+    return []
+
+
+def _explain(detail: Any, origin: str, whole: Mapping[str, Any] | None = None, joint: str = ": ") -> str:
+    """One line on a mistake that pydantic found: file, key, value, what the schema ``whole``, by default the config's, accepts."""
+    whole = schema() if whole is None else whole
     location, value = detail["loc"], detail["input"]
     if detail["type"] == "string_unicode":  # also for a key, whose location is then that of its section
         return f"{origin}: {_key(location) or 'top level'}: {_shown(value)} is not valid Unicode"
+    if not location:
+        return f"{origin}: {_shown(value)} is refused (accepted: {detail['ctx']['error']})"
+    if location[-1] == "[key]":
+        return f"{origin}{joint}{_key(location[:-2])}: {_shown(value)} is not a key (accepted: text)"
     *above, last = location
-    key = f"{origin}: {_key(location)}"
+    key = f"{origin}{joint}{_key(location)}"
     match detail["type"]:
         case "extra_forbidden":
-            known = list(_schema_at(tuple(above))["properties"])
+            known = list(_schema_at(tuple(above), whole)["properties"])
             near = difflib.get_close_matches(str(last), known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             return f"{key}: unknown key{hint} (accepted: {', '.join(known)})"
         case "invalid_key":
-            known = list(_schema_at(tuple(above))["properties"])
+            known = list(_schema_at(tuple(above), whole)["properties"])
             where = f"{_key(tuple(above))}: " if above else ""
             return f"{origin}: {where}{_shown(value)} is not a key (accepted: {', '.join(known)})"
         case "missing":
-            return f"{key}: this key is required (accepted: {accepted(_schema_at(location))})"
+            return f"{key}: this key is required (accepted: {accepted(_schema_at(location, whole))})"
         case "value_error":
             return f"{key}: {_shown(value)} is refused (accepted: {detail['ctx']['error']})"
-    wanted = accepted(_schema_at(location))
+    wanted = accepted(_schema_at(location, whole))
     return f"{key}: {_shown(value)} is refused (accepted: {wanted}){_hint(value, wanted)}"
 
 
-def _schema_at(location: tuple[int | str, ...]) -> dict[str, Any]:
-    """The part of the schema that a key of the config has to obey."""
-    node = whole = schema()
+def _schema_at(location: tuple[int | str, ...], whole: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a schema that a key has to obey."""
+    node = dict(whole)
     for part in location:
         node = resolve(node["items"] if isinstance(part, int) else node["properties"][part], whole)
     return node
@@ -404,6 +466,9 @@ def resolve(node: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]
     [target] = [option for option in node.get("anyOf", [node]) if option.get("type") != "null"]
     if "$ref" in target:
         target = whole["$defs"][target["$ref"].rsplit("/", 1)[-1]]
+    if "anyOf" in target:  # a section in whose place a name will do
+        name, section = target["anyOf"]
+        target = {**section, "name": name["pattern"]}
     return {**target, **{key: value for key, value in node.items() if key not in ("anyOf", "$ref")}}
 
 
@@ -423,10 +488,11 @@ def accepted(node: Mapping[str, Any]) -> str:
         case "number":
             return f"a number {limits}".strip().replace("number at", "number of at")
         case "array":
-            items = "" if "$ref" in node["items"] else f", each {accepted(node['items'])}"
+            items = "" if "type" not in node["items"] else f", each {accepted(node['items'])}"
             return ("a list of at least one item" if node.get("minItems") else "a list") + items
         case "object":
-            return f"keys and values: {', '.join(node['properties'])}"
+            name = f"{WORDS[node['name']]}, or " if "name" in node else ""
+            return f"{name}keys and values{': ' if 'properties' in node else ''}{', '.join(node.get('properties', ()))}"
     return "text"
 
 

@@ -5,19 +5,20 @@ Nothing here imports torch, so that a workflow is planned in a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prunebench import __version__, plugins
 from prunebench.artifacts import sha256_of
-from prunebench.config import Experiment, OperatingPoint, Suite
+from prunebench.config import EvaluationItem, Experiment, OperatingPoint, Suite, refused_options
 from prunebench.criteria import Criterion, find_criterion
 from prunebench.criteria.consensus import OF_EIGHT
 from prunebench.data import Dataset, find_dataset
 from prunebench.errors import PrunebenchError
-from prunebench.evaluation import find_evaluation
+from prunebench.evaluation import Evaluation, find_evaluation
 from prunebench.models import Architecture, Model, find_model
 from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
 
@@ -51,19 +52,34 @@ def pairs(suite: Suite) -> dict[tuple[str, str], Pair]:
     return found
 
 
-def criteria(suite: Suite, schedule: str) -> dict[str, tuple[str, Criterion]]:
-    """Criteria followed on a schedule: name to (reference in the config, criterion)."""
+def follows(experiment: Experiment | None, schedule: str, criterion: str) -> bool:
+    """Whether an experiment follows a criterion (or a ranking or method of the user's) of the suite on a schedule."""
+    if experiment is None:
+        return True
+    return (experiment.criteria is None or criterion in experiment.criteria) and (
+        experiment.schedules is None or schedule in experiment.schedules
+    )
+
+
+def criteria(suite: Suite, schedule: str, experiment: Experiment | None = None) -> dict[str, tuple[str, Criterion]]:
+    """Criteria followed on a schedule, by an experiment or by any: name to (reference in the config, criterion)."""
     section = getattr(suite.schedules, schedule.replace("-", "_"))
-    return {(criterion := find_criterion(reference)).name: (reference, criterion) for reference in section.criteria}
+    found = {(criterion := find_criterion(reference)).name: (reference, criterion) for reference in section.criteria}
+    return {name: entry for name, entry in found.items() if follows(experiment, schedule, name)}
 
 
-def scored(suite: Suite) -> dict[str, int]:
-    """References of all criteria that score the dense network, with the number of their draws."""
+def asks_oracle(suite: Suite, experiment: Experiment | None = None) -> bool:
+    """Whether the oracle is asked, in an experiment or in any."""
+    return suite.oracle is not None and any(each.oracle for each in ([experiment] if experiment else suite.experiments))
+
+
+def scored(suite: Suite, experiment: Experiment | None = None) -> dict[str, int]:
+    """References of all criteria that score the dense network, of an experiment or of any, with the number of their draws."""
     repeats: dict[str, int] = {}
     for schedule in SCORING_SCHEDULES:
-        for name, (reference, _) in criteria(suite, schedule).items():
+        for name, (reference, _) in criteria(suite, schedule, experiment).items():
             repeats[reference] = max(repeats.get(reference, 0), draws(suite, schedule, name))
-    for reference in suite.oracle.criteria if suite.oracle else []:
+    for reference in suite.oracle.criteria if suite.oracle and asks_oracle(suite, experiment) else []:
         repeats.setdefault(reference, suite.schedules.one_shot.draws if find_criterion(reference).draws else 1)
     return dict(sorted(repeats.items()))
 
@@ -72,9 +88,10 @@ def subjects(suite: Suite) -> set[str]:
     """What tables and figures there can be beside those of every suite: see ``prunebench.reporting.Place``."""
     votes = {find_criterion(reference).name for reference in scored(suite)} & set(OF_EIGHT)
     audits = any(audited(suite, *pair) for pair in pairs(suite))
-    found = {"oracle": suite.oracle is not None, "consensus": votes, "audit": audits}
+    found = {"oracle": asks_oracle(suite), "consensus": votes, "audit": audits}
     found["audit_choices"] = audits and suite.audit.criteria
-    return {name for name, there in found.items() if there}
+    evaluated = {find_evaluation(item.evaluation).name for item in suite.evaluations}
+    return {name for name, there in found.items() if there} | evaluated
 
 
 def draws(suite: Suite, schedule: str, criterion: str) -> int:
@@ -118,28 +135,107 @@ def audited(suite: Suite, dataset: str, model: str) -> dict[str, list[str]]:
     return {series.method: series.points for series in experiment.delivered if series.audit}
 
 
-def network_folders(suite: Suite, dataset: str, model: str, replicate: int | str) -> Iterator[str]:
+def chains(suite: Suite, dataset: str, model: str) -> dict[str, tuple[int, list[str]]]:
+    """Chains of an experiment, as their folders below the replicate's: numbers of draws, and names of the operating points."""
+    pair = pairs(suite)[dataset, model]
+    names = [point.name for point in points(suite, pair)]
+    found = {
+        f"{schedule}/{name}": (draws(suite, schedule, name), names)
+        for schedule in SCHEDULES
+        for name in criteria(suite, schedule, pair.experiment)
+    }
+    external = [("one-shot", name) for name in suite.external.rankings]
+    external += [("delivered", name) for name in suite.external.networks]
+    found |= {f"{schedule}/{name}": (1, names) for schedule, name in external if follows(pair.experiment, schedule, name)}
+    return found | {f"delivered/{series.method}": (1, series.points) for series in pair.experiment.delivered}
+
+
+def network_folders(suite: Suite, dataset: str, model: str) -> list[str]:
     """Folders of all networks of a replicate, below ``replicate<r>/``, the dense one first."""
-    yield "dense"
-    names = [point.name for point in points(suite, pairs(suite)[dataset, model])]
-    chains = [(schedule, name) for schedule in SCHEDULES for name in criteria(suite, schedule)]
-    chains += [("one-shot", name) for name in suite.external.rankings]
-    chains += [("delivered", name) for name in suite.external.networks]
-    for schedule, name in chains:
-        for draw in range(draws(suite, schedule, name)):
-            for point in names:
-                yield f"{schedule}/{name}/draw{draw}/{point}"
-    yield from delivered_folders(suite, dataset, model, replicate)
+    return folders_of(chains(suite, dataset, model))
 
 
-def evaluations(suite: Suite, per: str) -> list[str]:
-    """References of the evaluations that are made for each ``network``, or once for each distinct ``architecture``."""
-    return [reference for reference in suite.evaluations if find_evaluation(reference).per == per]
+def folders_of(some: Mapping[str, tuple[int, list[str]]]) -> list[str]:
+    """The dense network's folder and those of the networks of some chains, below ``replicate<r>/``."""
+    every = [
+        f"{chain}/draw{draw}/{point}" for chain, (repeats, names) in some.items() for draw in range(repeats) for point in names
+    ]
+    return ["dense", *every]
 
 
-def evaluation_names(suite: Suite, per: str) -> list[str]:
-    """Names of those evaluations, as in file names."""
-    return [find_evaluation(reference).name for reference in evaluations(suite, per)]
+@dataclass(frozen=True)
+class EvaluationGroup:
+    """Evaluations that are made by the same jobs: of the same kind, with the same limits.
+
+    Attributes:
+        items: As in the config.
+        evaluations: What they name.
+        replicates: The first so many are evaluated.
+        batches: Chains by job; the first job has the dense network too.
+    """
+
+    items: tuple[EvaluationItem, ...]
+    evaluations: tuple[Evaluation, ...]
+    replicates: int
+    batches: tuple[dict[str, tuple[int, list[str]]], ...]
+
+    @property
+    def names(self) -> list[str]:
+        """As in file names."""
+        return [evaluation.name for evaluation in self.evaluations]
+
+    def folders(self, batch: int) -> list[str]:
+        """Folders of the networks that a job evaluates."""
+        return folders_of(self.batches[batch])[0 if batch == 0 else 1 :]
+
+
+def evaluation_groups(suite: Suite, dataset: str, model: str, per: str) -> list[EvaluationGroup]:
+    """What is evaluated of an experiment: for each ``network``, or once for each distinct ``architecture``."""
+    together: dict[tuple[Any, ...], list[EvaluationItem]] = {}
+    for item in suite.evaluations:
+        if find_evaluation(item.evaluation).per == per and (item.datasets is None or dataset in item.datasets):
+            together.setdefault(item.limits, []).append(item)
+    groups = []
+    for items in together.values():
+        # Sorted, so that the order of names in a config divides no work anew.
+        some = dict(sorted(_limited(items[0], chains(suite, dataset, model)).items()))
+        # What is measured is measured by one job, which has the machine for itself.
+        size = suite.jobs.chains_per_evaluation if per == "network" else max(1, len(some))
+        batches = [dict(list(some.items())[start : start + size]) for start in range(0, max(1, len(some)), size)]
+        found = tuple(find_evaluation(item.evaluation) for item in items)
+        replicates = min(items[0].replicates or suite.replicates, suite.replicates)
+        groups.append(EvaluationGroup(tuple(items), found, replicates, tuple(batches)))
+    return groups
+
+
+def _limited(item: EvaluationItem, every: Mapping[str, tuple[int, list[str]]]) -> dict[str, tuple[int, list[str]]]:
+    """The chains, draws and points that the limits of an evaluation leave."""
+    found = {}
+    for chain, (repeats, names) in every.items():
+        schedule, criterion = chain.split("/")
+        left = [name for name in names if item.operating_points is None or name in item.operating_points]
+        if (
+            left
+            and (item.schedules is None or schedule in item.schedules)
+            and (item.criteria is None or criterion in item.criteria)
+        ):
+            found[chain] = (min(repeats, item.draws or repeats), left)
+    return found
+
+
+def evaluated(suite: Suite, dataset: str, model: str, replicate: int) -> dict[str, list[str]]:
+    """Names of the evaluations of each network of a replicate, by its folder below the replicate's; for each network alone."""
+    found: dict[str, list[str]] = {folder: [] for folder in network_folders(suite, dataset, model)}
+    for group in evaluation_groups(suite, dataset, model, "network"):
+        for batch in range(len(group.batches) if replicate < group.replicates else 0):
+            for folder in group.folders(batch):
+                found[folder] += group.names
+    return found
+
+
+def measured(suite: Suite, dataset: str, model: str) -> list[str]:
+    """Names of the evaluations that are made once for each distinct architecture."""
+    return [name for group in evaluation_groups(suite, dataset, model, "architecture") for name in group.names]
 
 
 def context(suite: Suite, dataset: str, model: str, replicate: int | str | None = None) -> dict[str, Any]:
@@ -173,8 +269,8 @@ def network_paths(source: str) -> list[Path]:
 
 
 def metering(suite: Suite) -> dict[str, Any]:
-    """The part of ``energy`` that counts for training; the rest is on how inference is measured, and changes no training."""
-    return suite.energy.model_dump(exclude={"seconds", "batch_size"})
+    """How energy is accounted."""
+    return suite.energy.model_dump()
 
 
 def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
@@ -221,7 +317,7 @@ def audit_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
 def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
     """Settings of the job that scores a dense network with every criterion of the suite."""
     experiment = pairs(suite)[dataset, model].experiment
-    repeats = scored(suite)
+    repeats = scored(suite, experiment)
     return {
         **context(suite, dataset, model, replicate),
         **files(experiment.dataset, experiment.model, *repeats),
@@ -245,11 +341,12 @@ def oracle_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> 
     }
 
 
-def rank_job(suite: Suite) -> dict[str, Any]:
+def rank_job(suite: Suite, dataset: str, model: str) -> dict[str, Any]:
     """Settings of the job that turns the dense network's scores into rankings."""
+    followed = criteria(suite, "one-shot", pairs(suite)[dataset, model].experiment)
     return {
         "version": __version__,
-        "criteria": {ref: draws(suite, "one-shot", name) for name, (ref, _) in sorted(criteria(suite, "one-shot").items())},
+        "criteria": {reference: draws(suite, "one-shot", name) for name, (reference, _) in sorted(followed.items())},
     }
 
 
@@ -288,16 +385,28 @@ def filters_job(suite: Suite, dataset: str, model: str, replicate: int | str, cr
     }
 
 
-def evaluate_job(suite: Suite, dataset: str, model: str, replicate: int | str | None, per: str) -> dict[str, Any]:
-    """Settings of the job that evaluates networks (``per="network"``) or measures architectures."""
+def evaluate_job(
+    suite: Suite, dataset: str, model: str, replicate: int | str | None, group: EvaluationGroup, batch: int = 0
+) -> dict[str, Any]:
+    """Settings of a job that evaluates networks of a replicate, or that measures the architectures of all (``replicate`` None)."""
     experiment = pairs(suite)[dataset, model].experiment
-    options = {"latency": suite.latency.model_dump(), "energy": suite.energy.model_dump()}
     return {
         **context(suite, dataset, model, replicate),
-        **files(experiment.dataset, experiment.model, *evaluations(suite, per)),
-        "evaluations": evaluations(suite, per),
-        "options": options if per == "architecture" else {},
+        **files(experiment.dataset, experiment.model, *(item.evaluation for item in group.items)),
+        "evaluations": [
+            {"evaluation": item.evaluation, "options": _filled_in(item, evaluation)}
+            for item, evaluation in zip(group.items, group.evaluations, strict=True)
+        ],
+        "chains": {chain: {"draws": repeats, "points": names} for chain, (repeats, names) in group.batches[batch].items()},
+        "with_dense": batch == 0,
+        "replicates": group.replicates if replicate is None else 1,
+        "energy": metering(suite),
     }
+
+
+def _filled_in(item: EvaluationItem, evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation's options with their defaults."""
+    return evaluation.options.model_validate(item.options).model_dump() if evaluation.options else {}
 
 
 def mistakes(suite: Suite) -> list[str]:
@@ -335,12 +444,15 @@ def mistakes(suite: Suite) -> list[str]:
         if criterion:
             seen.add(criterion.name)
     measures: set[str] = set()
-    for index, reference in enumerate(suite.evaluations):
-        evaluation = look(f"evaluations[{index}]", find_evaluation, reference)
+    for index, item in enumerate(suite.evaluations):
+        evaluation = look(f"evaluations[{index}]", find_evaluation, item.evaluation)
         if evaluation and evaluation.name in measures:
-            found.append(f"evaluations[{index}]: '{reference}' is a second evaluation named '{evaluation.name}'; name each once")
+            found.append(
+                f"evaluations[{index}]: '{item.evaluation}' is a second evaluation named '{evaluation.name}'; name each once"
+            )
         if evaluation:
             measures.add(evaluation.name)
+            found += _unusable(suite, item, evaluation, f"evaluations[{index}]")
     for index, reference in enumerate(suite.schedules.one_shot_filters.criteria):
         if reference not in suite.schedules.one_shot.criteria:
             found.append(
@@ -386,6 +498,11 @@ def mistakes(suite: Suite) -> list[str]:
         if (dataset.name, model.name) in known:
             found.append(f"{key}: '{dataset.name}' with '{model.name}' is there twice")
         known.add((dataset.name, model.name))
+        limits = {"criteria": {*named, *external}, "schedules": {*SCHEDULES, "delivered"}}
+        for limit, followed in limits.items():
+            for number, name in enumerate(getattr(experiment, limit) or []):
+                if name not in followed:
+                    found.append(f"{key}.{limit}[{number}]: {_not_among(name, followed)}")
         if suite.schedules.one_shot_filters.criteria and not model.narrows:
             found.append(
                 f"{key}.model: the blocks of '{experiment.model}' cannot be made narrower; leave out schedules.one-shot-filters"
@@ -402,6 +519,44 @@ def mistakes(suite: Suite) -> list[str]:
         except Exception as error:  # a plugin's own mistake, of whatever kind, found before a job meets it
             found.append(f"{key}.model: '{experiment.model}': its blocks or macs raise {type(error).__name__}: {error}")
     return found
+
+
+def _unusable(suite: Suite, item: EvaluationItem, evaluation: Evaluation, key: str) -> Iterator[str]:
+    """What is wrong with the options and limits of an evaluation."""
+    if evaluation.options:
+        yield from refused_options(evaluation.options, item.options, f"{key}.options")
+    elif item.options:
+        yield f"{key}.options: '{evaluation.name}' has no options; leave them out"
+    try:
+        known = {pair: chains(suite, *pair) for pair in pairs(suite)}
+    except PrunebenchError:  # named elsewhere
+        return
+    split = [chain.split("/") for each in known.values() for chain in each]
+    accepted = {
+        "datasets": {dataset for dataset, _ in known},
+        "schedules": {schedule for schedule, _ in split},
+        "criteria": {criterion for _, criterion in split},
+        "operating_points": {name for each in known.values() for _, names in each.values() for name in names},
+    }
+    for limit, names in accepted.items():
+        for index, name in enumerate(getattr(item, limit) or []):
+            if name not in names:
+                yield f"{key}.{limit}[{index}]: {_not_among(name, names)}"
+    for dataset, _ in known:
+        reason = evaluation.unsuited and evaluation.unsuited(find_dataset(_reference(suite, dataset)))
+        if reason and (item.datasets is None or dataset in item.datasets):
+            yield f"{key}: '{evaluation.name}' does not suit '{dataset}': {reason}; name the datasets that it is for under `datasets`"
+
+
+def _not_among(name: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"'{name}' is not in this suite; {hint}accepted: {', '.join(sorted(names))}"
+
+
+def _reference(suite: Suite, dataset: str) -> str:
+    """How the config refers to a dataset."""
+    return next(each.dataset for each in suite.experiments if find_dataset(each.dataset).name == dataset)
 
 
 def _missing(source: str, replicates: int) -> Path | None:

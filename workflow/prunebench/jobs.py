@@ -8,12 +8,11 @@ from pydantic import Field, ValidationError
 
 from prunebench.artifacts import fingerprint
 from prunebench.config import (
+    Accounting,
     ConstraintsSection,
     Data,
     Dense,
-    EnergySection,
     FineTuning,
-    Latency,
     OperatingPoint,
     Sample,
     Section,
@@ -55,7 +54,7 @@ class DenseJob(Job):
 
     dense: str
     training: Dense
-    energy: EnergySection
+    energy: Accounting
 
 
 class ScoreJob(Job):
@@ -71,7 +70,7 @@ class OracleJob(Job):
 
     constraints: ConstraintsSection
     fine_tuning: FineTuning
-    energy: EnergySection
+    energy: Accounting
 
 
 class DeliverJob(Job):
@@ -105,7 +104,7 @@ class ChainJob(Job):
     operating_points: list[OperatingPoint]
     constraints: ConstraintsSection
     fine_tuning: FineTuning
-    energy: EnergySection
+    energy: Accounting
     # Given to iterative chains alone, so that a change to one of these runs no one-shot chain again.
     blocks_per_step: int = 1
     sample: Sample = Field(default_factory=Sample)
@@ -118,30 +117,45 @@ class FiltersJob(Job):
     flops_reduction: float
     epochs: int
     fine_tuning: FineTuning
-    energy: EnergySection
+    energy: Accounting
 
 
 TrainingJob = DenseJob | ChainJob | FiltersJob | OracleJob
 """Jobs that train."""
 
 
-class Options(Section):
-    """Options of the evaluations that have some."""
+class Chain(Section):
+    """Networks of a chain: ``draw<0..draws-1>/<point>`` each."""
 
-    latency: Latency | None = None
-    energy: EnergySection | None = None
+    draws: int
+    points: list[str]
 
-    def for_evaluation(self, name: str) -> dict[str, Any]:
-        """The options of one evaluation; none if it has none."""
-        section = getattr(self, name, None)
-        return {} if section is None else dict(section.model_dump())
+
+class Evaluated(Section):
+    """An evaluation and its options, defaults included."""
+
+    evaluation: str
+    options: dict[str, Any]
 
 
 class EvaluateJob(Job):
-    """Evaluate networks, or measure architectures."""
+    """Evaluate networks, or measure architectures; ``chains`` are their folders below the replicate's."""
 
-    evaluations: list[str]
-    options: Options
+    evaluations: list[Evaluated]
+    chains: dict[str, Chain]
+    with_dense: bool
+    replicates: int
+    energy: Accounting
+
+    def folders(self) -> list[str]:
+        """Folders of the networks, below the replicate's: the dense one first, if it is among them."""
+        chained = [
+            f"{name}/draw{draw}/{point}"
+            for name, chain in self.chains.items()
+            for draw in range(chain.draws)
+            for point in chain.points
+        ]
+        return ["dense", *chained] if self.with_dense else chained
 
 
 J = TypeVar("J", bound=Section)

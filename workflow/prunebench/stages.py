@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_csv, write_json
 from prunebench.config import Training
@@ -17,11 +15,10 @@ from prunebench.criteria import Criterion, find_criterion, order_of_removal
 from prunebench.data import Dataset, Split, SplitName, find_dataset, load_splits, normalisation, sample
 from prunebench.energy_meter import EnergyMeter
 from prunebench.errors import PrunebenchError
-from prunebench.evaluation import Evaluation, Subject, find_evaluation
 from prunebench.experiments import network_paths
-from prunebench.jobs import AuditJob, ChainJob, DenseJob, EvaluateJob, FiltersJob, Job, ScoreJob, TrainingJob
+from prunebench.jobs import AuditJob, ChainJob, DenseJob, FiltersJob, Job, ScoreJob, TrainingJob
 from prunebench.models import find_model
-from prunebench.models.files import build, load_architecture, load_network, load_weights
+from prunebench.models.files import build, load_architecture, load_network
 from prunebench.models.keras_files import mean_image
 from prunebench.models.modules import BlockNetwork
 from prunebench.provenance import provenance
@@ -39,7 +36,7 @@ from prunebench.pruning import (
     write_removals,
 )
 from prunebench.scoring import SWEEP_NEEDS, Probe, counted_passes, needs_of, wait_for
-from prunebench.surgery import Constraints, allowed, can_be_silenced, candidates, remove
+from prunebench.surgery import Constraints, allowed, candidates
 from prunebench.takeover import take_over
 
 SCORES = ("step", "criterion", "draw", "removes", "block", "score")
@@ -319,91 +316,3 @@ def scores_of_step(
     values = probe.scores(criterion)
     write_json(path, {"identity": identity, "scores": values})
     return values
-
-
-def is_delivered(folder: Path) -> bool:
-    """Whether a network's folder, .../<schedule>/<criterion>/draw<d>/<point>, is one of a network from outside."""
-    return folder.parts[-4:-3] == ("delivered",)
-
-
-def run(evaluation: Evaluation, subject: Subject) -> dict[str, dict[str, Any]]:
-    """The values and labels of an evaluation, as in its JSON."""
-    measured = evaluation.measure(subject)
-    return {"values": dict(measured.values), "labels": dict(measured.labels)}
-
-
-def evaluate(job: EvaluateJob, dense_folder: Path, folders: Sequence[Path]) -> None:
-    """Evaluate networks of one replicate: one JSON for each network and evaluation, in the network's folder."""
-    dataset = find_dataset(job.dataset)
-    device = torch.device(device_of(job.device))
-    dense_network = load_network(dense_folder).to(device)
-    dense_weights, dense_architecture = load_weights(dense_folder), load_architecture(dense_folder)
-    test = cache(lambda: load(job, "test"))
-    origin = provenance(job.config_sha256, job.seed)
-    known: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for folder in tqdm(folders, desc="evaluate", unit="network"):
-        architecture = load_architecture(folder)
-        removed = [block for block in dense_architecture.blocks if block not in architecture.blocks]
-        unfinetuned = None
-        # A network that came from outside may have lost more than whole blocks, so that the dense weights do not fit it.
-        if (
-            not is_delivered(folder)
-            and removed
-            and architecture == dense_architecture.without(removed)
-            and can_be_silenced(dense_architecture, removed)
-        ):
-            unfinetuned = remove(dense_weights, dense_architecture, removed)[0].to(device)
-        subject = Subject(
-            # On a CPU convolutions of channels that lie together, in batches that fit its cache, take half the time.
-            network=load_network(folder).to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            batch_size=100 if device.type == "cpu" else 500,
-            dense=dense_network,
-            unfinetuned=unfinetuned,
-            input_shape=dataset.input_shape,
-            classes=dataset.classes,
-            test=test,
-            device=device,
-        )
-        for reference in job.evaluations:
-            evaluation = find_evaluation(reference)
-            key = (evaluation.name, str(folder) if evaluation.weights_matter else fingerprint(architecture.to_json()))
-            if key not in known:
-                known[key] = run(evaluation, subject)
-            content = {"evaluation": evaluation.name, **known[key], "provenance": origin}
-            write_json(folder / "evaluations" / f"{evaluation.name}.json", content)
-
-
-def measure(job: EvaluateJob, folders: Sequence[Path], out: Path) -> None:
-    """Measure latency, energy and the like, once for each distinct architecture among the networks."""
-    dataset = find_dataset(job.dataset)
-    device = torch.device(device_of(job.device))
-    distinct: dict[str, Path] = {}
-    for folder in folders:
-        distinct.setdefault(load_architecture(folder).identity, folder)
-    for reference in job.evaluations:
-        evaluation = find_evaluation(reference)
-        rows = []
-        for identity, folder in tqdm(sorted(distinct.items()), desc=evaluation.name, unit="architecture"):
-            subject = Subject(
-                network=load_network(folder).to(device),
-                input_shape=dataset.input_shape,
-                classes=dataset.classes,
-                test=cache(lambda: load(job, "test")),
-                device=device,
-                options=job.options.for_evaluation(evaluation.name),
-            )
-            rows.append(
-                {
-                    "architecture_id": identity,
-                    "blocks": list(load_architecture(folder).blocks),
-                    **run(evaluation, subject),
-                }
-            )
-        write_json(
-            out / f"{evaluation.name}.json",
-            {
-                "evaluation": evaluation.name,
-                "architectures": rows,
-                "provenance": provenance(job.config_sha256, job.seed),
-            },
-        )

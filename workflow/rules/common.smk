@@ -106,31 +106,84 @@ class ChainGroup:
 
 def chain_groups(schedule):
     """The groups of chains on a schedule."""
-    names = [
-        *experiments.criteria(SUITE, schedule),
-        *(SUITE.external.rankings if schedule == "one-shot" else []),
-    ]
-    by_draws = {}
-    for name in names:
-        by_draws.setdefault(experiments.draws(SUITE, schedule, name), []).append(name)
-    return [
-        ChainGroup(schedule, dataset, model, tuple(names), tuple(range(draws)))
-        for dataset, model in PAIRS
-        for draws, names in by_draws.items()
-    ]
+    groups = []
+    for dataset, model in PAIRS:
+        by_draws = {}
+        for chain, (draws, _) in experiments.chains(SUITE, dataset, model).items():
+            followed, name = chain.split("/")
+            if followed == schedule:
+                by_draws.setdefault(draws, []).append(name)
+        groups += [ChainGroup(schedule, dataset, model, tuple(names), tuple(range(draws))) for draws, names in by_draws.items()]
+    return groups
 
 
-def rankings(pattern):
-    """The rankings of all built-in criteria and all their draws."""
+def rankings(pair, pattern):
+    """The rankings of all built-in criteria of an experiment and all their draws."""
     return [
         path
-        for name in experiments.criteria(SUITE, "one-shot")
+        for name in experiments.criteria(SUITE, "one-shot", PAIRS[pair].experiment)
         for path in expand(
             pattern,
             criterion=name,
             draw=range(experiments.draws(SUITE, "one-shot", name)),
             allow_missing=True,
         )
+    ]
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """One of the jobs that evaluate the networks of an experiment."""
+
+    dataset: str
+    model: str
+    group: object
+    batch: int
+
+    @property
+    def place(self):
+        """Where it keeps its logs and finished results."""
+        chains = "_".join(chain.replace("/", "-") for chain in self.group.batches[self.batch])
+        return f"{self.group.names[0]}/{chains if len(chains) < 100 else f'batch{self.batch}'}"
+
+    @property
+    def name(self):
+        """As the rule is called."""
+        kind = "evaluate" if self.group.evaluations[0].per == "network" else "measure"
+        return f"{kind}_{self.group.names[0]}_{self.dataset}_{self.model}_batch{self.batch}"
+
+    @property
+    def what(self):
+        """For people."""
+        return ", ".join(self.group.names)
+
+    @property
+    def folders(self):
+        """Of the networks, below the replicate's."""
+        return self.group.folders(self.batch)
+
+    @property
+    def replicates(self):
+        """Regular expression for their numbers."""
+        return "|".join(map(str, range(self.group.replicates)))
+
+    def networks(self):
+        """The files of the networks, and of the dense one, replicate by wildcard."""
+        return expand(
+            f"{REPLICATE}/{{folder}}/{{file}}",
+            folder=list(dict.fromkeys(["dense", *self.folders])),
+            file=NETWORK,
+            allow_missing=True,
+        )
+
+
+def evaluation_jobs(per):
+    """The jobs that evaluate networks, or measure architectures."""
+    return [
+        EvaluationJob(dataset, model, group, batch)
+        for dataset, model in PAIRS
+        for group in experiments.evaluation_groups(SUITE, dataset, model, per)
+        for batch in range(len(group.batches))
     ]
 
 
@@ -141,17 +194,7 @@ def points(pair):
 
 def folders(pair):
     """Folders of all networks of a replicate of an experiment, below the replicate's."""
-    return list(experiments.network_folders(SUITE, *pair, replicate=0))
-
-
-def network_files(pair):
-    """The pairs of files of all networks of an experiment, replicate by wildcard."""
-    return expand(
-        f"{REPLICATE}/{{folder}}/{{file}}",
-        folder=folders(pair),
-        file=NETWORK,
-        allow_missing=True,
-    )
+    return experiments.network_folders(SUITE, *pair)
 
 
 def audited_folders(pair):
@@ -182,16 +225,13 @@ def all_results():
         scored = {chain for chain in chained if chain.startswith("iterative/")}
         # Without any criterion and without rules of the user's own, nothing reads scores.
         scored |= {"dense"} if experiments.needs_scores(SUITE) else set()
-        kinds = [
-            *NETWORK,
-            *(f"evaluations/{name}.json" for name in experiments.evaluation_names(SUITE, "network")),
-        ]
-        files += expand(
-            f"{REPLICATE}/{{folder}}/{{kind}}",
-            folder=folders(pair),
-            kind=kinds,
-            **place,
-        )
+        files += expand(f"{REPLICATE}/{{folder}}/{{file}}", folder=folders(pair), file=NETWORK, **place)
+        for replicate in place["replicate"]:
+            for folder, names in experiments.evaluated(SUITE, dataset, model, replicate).items():
+                files += [
+                    f"results/{SUITE.suite}/{dataset}/{model}/replicate{replicate}/{folder}/evaluations/{name}.json"
+                    for name in names
+                ]
         files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
         decided = [chain for chain in chained if chain.startswith(("one-shot/", "iterative/"))]
         files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(decided), **place)
@@ -199,14 +239,14 @@ def all_results():
         ranked = sorted(chain for chain in chained if chain.startswith("one-shot/"))
         files += expand(f"{REPLICATE}/{{chain}}/ranking.csv", chain=ranked, **place)
         scoring = ["scoring.json"] if experiments.needs_scores(SUITE) else []
-        oracle = ["oracle.csv", "oracle.json"] if SUITE.oracle else []
+        oracle = ["oracle.csv", "oracle.json"] if experiments.asks_oracle(SUITE, PAIRS[pair].experiment) else []
         files += expand(f"{REPLICATE}/dense/{{file}}", file=[*scoring, *oracle], **place)
         files += expand(
             f"{REPLICATE}/delivered/{{method}}/{{file}}", method=experiments.audited(SUITE, *pair), file=AUDITS, **place
         )
         files += expand(
             "results/{suite}/{dataset}/{model}/measured/{name}.json",
-            name=experiments.evaluation_names(SUITE, "architecture"),
+            name=experiments.measured(SUITE, dataset, model),
             **place,
         )
     return sorted(set(files))

@@ -1,60 +1,66 @@
-# Experiments differ by their operating points, so each has rules of its own with all the files they make.
-for pair in PAIRS:
+# Experiments differ by their operating points, and evaluations by the networks that they are limited to, so each has rules of its own
+# with all the files they make. Evaluations with the same limits share their jobs.
+for job in evaluation_jobs("network"):
 
     rule:
         name:
-            f"evaluate_{pair[0]}_{pair[1]}"
+            job.name
         input:
-            network_files(pair),
+            job.networks(),
         output:
             expand(
                 "results/{suite}/{dataset}/{model}/replicate{replicate}/{folder}/evaluations/{evaluation}.json",
-                folder=folders(pair),
-                evaluation=experiments.evaluation_names(SUITE, "network"),
+                folder=job.folders,
+                evaluation=job.group.names,
                 allow_missing=True,
             ),
         log:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/evaluate.log",
+            f"logs/{{suite}}/{{dataset}}/{{model}}/replicate{{replicate}}/evaluate/{job.place}.log",
         benchmark:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/evaluate.benchmark.tsv"
+            f"logs/{{suite}}/{{dataset}}/{{model}}/replicate{{replicate}}/evaluate/{job.place}.benchmark.tsv"
         wildcard_constraints:
-            dataset=pair[0],
-            model=pair[1],
+            dataset=job.dataset,
+            model=job.model,
+            replicate=job.replicates,
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
         resources:
             gpu=GPUS,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
-            runtime=lambda wildcards, attempt: 60 * attempt,
+            runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards: settings("evaluate", wildcards, "network"),
+            settings=lambda wildcards, job=job: settings("evaluate", wildcards, job.group, job.batch),
             replicate=lambda wildcards: REPLICATE.format(**wildcards),
-            networks=folders(pair),
+            work=work(f"evaluate/{job.place}"),
+            cache=lambda wildcards: "results/{suite}/.work/{dataset}/cache".format(**wildcards),
         message:
-            "Evaluating {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+            f"Evaluating {{wildcards.model}} on {{wildcards.dataset}}, replicate {{wildcards.replicate}}: {job.what}"
         shell:
             "python -m prunebench evaluate --settings {params.settings:q} --replicate {params.replicate}"
-            " --networks {params.networks} >{log} 2>&1"
+            " --work {params.work} --cache {params.cache} >{log} 2>&1"
+
+
+for job in evaluation_jobs("architecture"):
 
     rule:
         name:
-            f"measure_{pair[0]}_{pair[1]}"
+            job.name
         input:
-            lambda wildcards, pair=pair: expand(network_files(pair), replicate=range(SUITE.replicates), **wildcards),
+            lambda wildcards, job=job: expand(job.networks(), replicate=range(job.group.replicates), **wildcards),
         output:
             expand(
                 "results/{suite}/{dataset}/{model}/measured/{evaluation}.json",
-                evaluation=experiments.evaluation_names(SUITE, "architecture"),
+                evaluation=job.group.names,
                 allow_missing=True,
             ),
         log:
-            "logs/{suite}/{dataset}/{model}/measure.log",
+            f"logs/{{suite}}/{{dataset}}/{{model}}/measure/{job.place}.log",
         benchmark:
-            "logs/{suite}/{dataset}/{model}/measure.benchmark.tsv"
+            f"logs/{{suite}}/{{dataset}}/{{model}}/measure/{job.place}.benchmark.tsv"
         wildcard_constraints:
-            dataset=pair[0],
-            model=pair[1],
+            dataset=job.dataset,
+            model=job.model,
         conda:
             "../../envs/prunebench.yaml"
         # What is measured needs the machine for itself, so this job takes all cores.
@@ -62,14 +68,15 @@ for pair in PAIRS:
         resources:
             gpu=GPUS,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
-            runtime=lambda wildcards, attempt: 120 * attempt,
+            runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards: settings("evaluate", wildcards, "architecture"),
+            settings=lambda wildcards, job=job: settings("evaluate", wildcards, job.group, job.batch),
             experiment=lambda wildcards: "results/{suite}/{dataset}/{model}".format(**wildcards),
             out=subpath(output[0], parent=True),
-            networks=[f"replicate{r}/{folder}" for r in range(SUITE.replicates) for folder in folders(pair)],
+            work=lambda wildcards, job=job: "results/{suite}/.work/{dataset}/{model}/".format(**wildcards)
+            + f"measure/{job.place}",
         message:
-            "Measuring latency and energy of {wildcards.model} on {wildcards.dataset}, alone on the machine"
+            f"Measuring {{wildcards.model}} on {{wildcards.dataset}}, alone on the machine: {job.what}"
         shell:
             "python -m prunebench measure --settings {params.settings:q} --experiment {params.experiment}"
-            " --networks {params.networks} --out {params.out} >{log} 2>&1"
+            " --out {params.out} --work {params.work} >{log} 2>&1"

@@ -26,20 +26,28 @@ rule score:
         " --out {output.scores} --cost {output.cost} >{log} 2>&1"
 
 
-rule rank:
-    input:
-        scores="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scores.csv",
-    output:
-        rankings("results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv"),
-    log:
-        "logs/{suite}/{dataset}/{model}/replicate{replicate}/rank.log",
-    localrule: True
-    conda:
-        "../../envs/prunebench.yaml"
-    params:
-        settings=json.dumps(experiments.rank_job(SUITE)),
-        out=lambda wildcards: f"{REPLICATE}/one-shot".format(**wildcards),
-    message:
-        "Ranking the blocks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
-    shell:
-        "python -m prunebench rank --settings {params.settings:q} --scores {input.scores} --out {params.out} >{log} 2>&1"
+# Experiments may differ by the criteria that they follow.
+for pair in PAIRS:
+
+    rule:
+        name:
+            f"rank_{pair[0]}_{pair[1]}"
+        input:
+            scores="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scores.csv",
+        output:
+            rankings(pair, "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv"),
+        log:
+            "logs/{suite}/{dataset}/{model}/replicate{replicate}/rank.log",
+        wildcard_constraints:
+            dataset=pair[0],
+            model=pair[1],
+        localrule: True
+        conda:
+            "../../envs/prunebench.yaml"
+        params:
+            settings=json.dumps(experiments.rank_job(SUITE, *pair)),
+            out=lambda wildcards: f"{REPLICATE}/one-shot".format(**wildcards),
+        message:
+            "Ranking the blocks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+        shell:
+            "python -m prunebench rank --settings {params.settings:q} --scores {input.scores} --out {params.out} >{log} 2>&1"

@@ -6,7 +6,7 @@ workflow is parsed, so neither they nor this module import torch, torchvision or
 
 from prunebench import plugins
 from prunebench.data.dataset import Dataset, Images, Part, ResidentImages
-from prunebench.data.splits import Split, SplitName, load_splits, normalisation, sample, to_unit
+from prunebench.data.splits import Split, SplitName, load_splits, normalisation, sample, some, to_unit
 
 __all__ = [
     "Dataset",
@@ -19,6 +19,7 @@ __all__ = [
     "load_splits",
     "normalisation",
     "sample",
+    "some",
     "to_unit",
 ]
 

@@ -125,6 +125,19 @@ def sample(split: Split, per_class: int, seed: int) -> Split:
     return split.subset(torch.cat(drawn))
 
 
+def some(split: Split, number: int) -> Split:
+    """The first ``number`` images of an order that is fixed by the dataset alone; all of them if there are fewer.
+
+    A smaller part is the beginning of a larger one. The classes are as frequent as chance has it.
+
+    Raises:
+        PrunebenchError: ``number`` is not positive.
+    """
+    if number < 1:
+        raise PrunebenchError(f"{split.dataset.name}: {number} images are asked for, expected at least 1")
+    return split.subset(_permutation(len(split), split.dataset, "some", 0, 0)[:number])
+
+
 def to_unit(pixels: torch.Tensor) -> torch.Tensor:
     """Bytes to float32 in [0, 1], the input of every network; same shape, same device."""
     return pixels.float() / 255

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prunebench import plugins
+from prunebench.config import Accounting, Section
 from prunebench.errors import PrunebenchError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from prunebench.data import Split
+    from prunebench.data import Dataset, Split
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,14 @@ class Subject:
         test: Loads the test split; called only by evaluations that need data.
         device: Where to compute.
         batch_size: Images in a forward pass, for evaluations whose values do not depend on it.
-        options: This evaluation's section of the config; every key has a default in its file.
+        options: This evaluation's options from the config, the defaults of its file filled in.
+        accounting: How the suite turns energy into carbon, and what it assumes of the processor.
+        dataset: Name of the dataset.
+        data_root: Folder that holds the datasets.
+        seed: For what is drawn at random: depends on suite, dataset, model, replicate and evaluation, not on the network.
+        work: An empty folder, or what an attempt that was killed left there: for checkpoints of long work. It is of this network and
+            evaluation alone, and goes when the result is written. None where nothing is kept.
+        cache: A folder that all evaluations on this dataset share, for what is the same for every network; or None.
     """
 
     network: nn.Module
@@ -50,6 +59,12 @@ class Subject:
     unfinetuned: nn.Module | None = None
     batch_size: int = 500
     options: Mapping[str, Any] = field(default_factory=dict)
+    accounting: Accounting = field(default_factory=Accounting)
+    dataset: str = ""
+    data_root: Path = Path("data")
+    seed: int = 0
+    work: Path | None = None
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,8 @@ class Evaluation:
             on the machine, once for each distinct architecture, by a job that runs alone.
         needs_data: Whether it reads the test split.
         weights_matter: False if the values follow from the architecture alone, so that a job need not repeat them for its equals.
+        options: What the config may set under ``options``: a class of typed fields, each with a default and a docstring.
+        unsuited: Says why a dataset does not suit the evaluation, or None; by default all do. A suite is refused by it before a job starts.
         quantities: What each quantity means, by name; ``<n>`` in a name stands for a number.
         source: Paper, library or definition.
     """
@@ -96,6 +113,8 @@ class Evaluation:
     per: Literal["network", "architecture"] = "network"
     needs_data: bool = False
     weights_matter: bool = True
+    options: type[Section] | None = None
+    unsuited: Callable[[Dataset], str | None] | None = None
     quantities: Mapping[str, str] = field(default_factory=dict)
     source: str = field(default="", kw_only=True)
 

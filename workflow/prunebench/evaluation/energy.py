@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 
+from pydantic import Field
+
+from prunebench.config import Section
 from prunebench.evaluation import Evaluation, Subject, Values, device_name, random_images, threads
 
-DEFAULTS = {
-    "batch_size": 256,
-    "seconds": 60.0,
-    "threads": None,
-    "country_iso_code": "DEU",
-    "carbon_intensity_g_per_kwh": None,
-    "cpu_power_watts": None,
-}
 JOULES_PER_KWH = 3.6e6
 MICROGRAMS_PER_KG = 1e9
+
+
+class Options(Section):
+    """How the energy of inference is measured."""
+
+    batch_size: int = Field(256, ge=1)
+    """Images in a forward pass."""
+    seconds: float = Field(60.0, gt=0)
+    """How long inference is repeated."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; by default all cores that the job may use."""
 
 
 def measure(subject: Subject) -> Values:
@@ -28,9 +34,9 @@ def measure(subject: Subject) -> Values:
 
     from prunebench.energy_meter import EnergyMeter
 
-    options = {**DEFAULTS, **subject.options}
+    options = Options.model_validate(dict(subject.options))
     network = subject.network.to(subject.device).eval()
-    images = random_images(subject, options["batch_size"])
+    images = random_images(subject, options.batch_size)
     passes = 0
 
     def once() -> None:
@@ -40,22 +46,22 @@ def measure(subject: Subject) -> Values:
             torch.cuda.synchronize(subject.device)
 
     meter = EnergyMeter(
-        options["country_iso_code"],
-        options["carbon_intensity_g_per_kwh"],
-        options["cpu_power_watts"],
+        subject.accounting.country_iso_code,
+        subject.accounting.carbon_intensity_g_per_kwh,
+        subject.accounting.cpu_power_watts,
         device=subject.device,
         alone=True,
     )
-    with threads(options["threads"]) as used, torch.inference_mode():
+    with threads(options.threads) as used, torch.inference_mode():
         once()
         with meter:
             meter.lap()
-            end = time.perf_counter() + options["seconds"]
+            end = time.perf_counter() + options.seconds
             while passes == 0 or time.perf_counter() < end:
                 once()
                 passes += 1
             energy = meter.lap()
-    number = passes * options["batch_size"]
+    number = passes * options.batch_size
     return Values(
         {
             "inference_energy_joules_per_image": energy.energy_kwh * JOULES_PER_KWH / number,
@@ -79,6 +85,7 @@ EVALUATION = Evaluation(
     "energy",
     measure,
     per="architecture",
+    options=Options,
     quantities={
         "inference_energy_joules_per_image": "Energy of processor, memory and, if used, GPU for one image in a large batch",
         "inference_cpu_energy_joules_per_image": "The processor's part of it",

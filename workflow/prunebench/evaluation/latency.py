@@ -9,13 +9,31 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from prunebench.config import Section
 from prunebench.evaluation import Evaluation, Subject, Values, device_name, random_images, threads
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-DEFAULTS = {"batch_size": 256, "seconds": 1.0, "repeats": 1000, "warm_up": 10, "threads": None}
+
+class Options(Section):
+    """How latency is measured."""
+
+    batch_size: int = Field(256, ge=1)
+    """The large batch, beside batch 1."""
+    seconds: float = Field(1.0, gt=0)
+    """Time spent on each batch size, after warm-up."""
+    repeats: int = Field(1000, ge=5)
+    """No more passes than this."""
+    warm_up: int = Field(10, ge=1)
+    """Passes before, no more than take `seconds`."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; by default all cores that the job may use."""
+
+
 # Fewer would make no quartiles.
 FEWEST = 5
 
@@ -72,24 +90,24 @@ def _repeat(timed: Callable[[], float], seconds: float, repeats: int, fewest: in
 
 def measure(subject: Subject) -> Values:
     """Time batches of 1 and of ``batch_size`` random images for ``seconds`` each; see ``EVALUATION.quantities``."""
-    options = {**DEFAULTS, **subject.options}
+    options = Options.model_validate(dict(subject.options))
     network = subject.network.to(subject.device).eval()
     values: dict[str, float] = {}
-    with threads(options["threads"]) as used:
-        for size in dict.fromkeys((1, options["batch_size"])):
+    with threads(options.threads) as used:
+        for size in dict.fromkeys((1, options.batch_size)):
             times = pass_times(
                 network,
                 random_images(subject, size),
-                seconds=options["seconds"],
-                repeats=options["repeats"],
-                warm_up=options["warm_up"],
+                seconds=options.seconds,
+                repeats=options.repeats,
+                warm_up=options.warm_up,
             )
             lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
             values[f"latency_batch{size}_median_ms"] = median
             values[f"latency_batch{size}_iqr_ms"] = upper - lower
             values[f"latency_batch{size}_passes"] = len(times)
             values["throughput_images_per_s"] = 1000 * size / median
-    values["throughput_batch_size"] = options["batch_size"]
+    values["throughput_batch_size"] = options.batch_size
     return Values(values, {"device": device_name(subject.device), "threads": str(used), "latency_method": "measured"})
 
 
@@ -97,6 +115,7 @@ EVALUATION = Evaluation(
     "latency",
     measure,
     per="architecture",
+    options=Options,
     quantities={
         "latency_batch<n>_median_ms": "Median time of a forward pass of n images",
         "latency_batch<n>_iqr_ms": "Distance between the quartiles of these times",

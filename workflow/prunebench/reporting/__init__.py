@@ -7,7 +7,8 @@ module imports nothing of ours, since it is read whenever the workflow is parsed
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 
 class Place(NamedTuple):
@@ -16,40 +17,47 @@ class Place(NamedTuple):
     Attributes:
         category: Entry of the report's menu; they are sorted by their number.
         content: What a reader finds there.
-        of: What a suite must have for it: ``oracle``; ``consensus``, one of all eight metrics that was scored; ``audit`` of
-            delivered networks; ``audit_choices``, an audit with criteria. Empty: nothing.
+        module: The file of this folder that makes it: its ``TABLES`` or ``FIGURES`` has a function of this name.
+        of: What a suite must have for it, any one of them: an evaluation's name; ``oracle``; ``consensus``, one of all eight metrics
+            that was scored; ``audit`` of delivered networks; ``audit_choices``, an audit with criteria. Empty: nothing.
     """
 
     category: str
     content: str
-    of: str = ""
+    module: str
+    of: tuple[str, ...] = ()
 
 
 TABLES = {
-    "headline": Place("1. Headline", "does any criterion beat random removal?"),
-    "accuracy": Place("2. Accuracy", "accuracy against FLOPs reduction"),
-    "versus_random": Place("2. Accuracy", "paired comparison with random removal"),
-    "versus_dense": Place("2. Accuracy", "paired comparison with the dense network"),
-    "quality": Place("3. Decisions", "how good is a criterion? (oracle)", of="oracle"),
-    "consensus_parts": Place("3. Decisions", "what each metric contributes to the consensus", of="consensus"),
-    "audit": Place("3. Decisions", "which blocks went between delivered networks", of="audit"),
-    "audit_agreement": Place("3. Decisions", "delivered networks: what each criterion would have removed", of="audit_choices"),
-    "cost": Place("4. Cost (measured)", "latency, energy, carbon"),
-    "scoring_cost": Place("4. Cost (measured)", "cost of scoring"),
+    "headline": Place("1. Headline", "does any criterion beat random removal?", "tables"),
+    "accuracy": Place("2. Accuracy", "accuracy against FLOPs reduction", "tables"),
+    "versus_random": Place("2. Accuracy", "paired comparison with random removal", "tables"),
+    "versus_dense": Place("2. Accuracy", "paired comparison with the dense network", "tables"),
+    "quality": Place("3. Decisions", "how good is a criterion? (oracle)", "tables", of=("oracle",)),
+    "consensus_parts": Place("3. Decisions", "what each metric contributes to the consensus", "tables", of=("consensus",)),
+    "audit": Place("3. Decisions", "which blocks went between delivered networks", "audit", of=("audit",)),
+    "audit_agreement": Place(
+        "3. Decisions", "delivered networks: what each criterion would have removed", "audit", of=("audit_choices",)
+    ),
+    "cost": Place("4. Cost (measured)", "latency, energy, carbon", "tables"),
+    "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "tables"),
 }
 
-FIGURES = {"audit": Place("3. Decisions", "which blocks went between delivered networks")}
-
 FIGURES = {
-    "accuracy": Place("2. Accuracy", "accuracy against FLOPs reduction"),
-    "quality": Place("3. Decisions", "how good is a criterion? (oracle)", of="oracle"),
-    "audit": Place("3. Decisions", "which blocks went between delivered networks", of="audit"),
-    "removals": Place("3. Decisions", "which blocks went, step by step"),
-    "scores": Place("3. Decisions", "ranks of blocks by criterion"),
-    "agreement": Place("3. Decisions", "agreement between criteria"),
+    "accuracy": Place("2. Accuracy", "accuracy against FLOPs reduction", "figures"),
+    "quality": Place("3. Decisions", "how good is a criterion? (oracle)", "figures", of=("oracle",)),
+    "audit": Place("3. Decisions", "which blocks went between delivered networks", "figures", of=("audit",)),
+    "removals": Place("3. Decisions", "which blocks went, step by step", "figures"),
+    "scores": Place("3. Decisions", "ranks of blocks by criterion", "figures"),
+    "agreement": Place("3. Decisions", "agreement between criteria", "figures"),
 }
 
 
 def shown(places: dict[str, Place], subjects: Collection[str]) -> dict[str, Place]:
     """The tables or figures of a suite that has so much to show, so that none is made only to say that it is empty."""
-    return {name: place for name, place in places.items() if not place.of or place.of in subjects}
+    return {name: place for name, place in places.items() if not place.of or set(place.of) & set(subjects)}
+
+
+def maker(kind: str, name: str, place: Place) -> Any:
+    """The function that makes a table or figure: from ``TABLES`` or ``FIGURES`` (``kind``) of its module."""
+    return getattr(import_module(f"{__name__}.{place.module}"), kind)[name]

@@ -67,11 +67,6 @@ def agreement(choices: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[order].reset_index(drop=True)
 
 
-def audit_makers(tidy: Tables) -> dict[str, Callable[[], Table]]:
-    """How the paper's tables of an audit are made, by name."""
-    return {"audit": lambda: _audit(tidy.audit_blocks), "audit_agreement": lambda: _agreement(tidy.audit_choices)}
-
-
 def _audit(blocks: pd.DataFrame) -> Table:
     columns = [
         Column("From", lambda row: row["from"], right=False),
@@ -207,3 +202,9 @@ def _hits_panel(axes: Axes, choices: pd.DataFrame, steps: Sequence[int], criteri
     axes.set_xticks(range(len(criteria) + 1), [*criteria, _EXPECTED], rotation=90)
     axes.set_yticks([])
     axes.set_title("Of the blocks that went, chosen", pad=8)
+
+
+TABLES: dict[str, Callable[[Tables], Table]] = {
+    "audit": lambda tidy: _audit(tidy.audit_blocks),
+    "audit_agreement": lambda tidy: _agreement(tidy.audit_choices),
+}

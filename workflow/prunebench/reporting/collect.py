@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -166,7 +166,8 @@ class Tables:
         voted = scored & set(OF_EIGHT) and scored >= set(METRICS)
         found = {"oracle": len(self.oracle), "consensus": voted, "audit": len(self.audit_blocks)}
         found["audit_choices"] = len(self.audit_choices)
-        return {name for name, there in found.items() if there}
+        evaluated = set(self.results["evaluation"]) | set(self.measured["evaluation"]) - {ORACLE}
+        return {name for name, there in found.items() if there} | evaluated
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,12 @@ class Asked:
     """What a suite asks for beside networks and evaluations: files of an earlier config that asked for more do not count.
 
     Attributes:
-        oracle: Whether every dense network must have an ``oracle.csv``.
+        oracles: Folders of dense networks that must have an ``oracle.csv``.
         audits: Series that were audited: (suite, dataset, model, replicate, method) and the folder.
         choices: Whether each of these has an ``audit_choices.csv``.
     """
 
-    oracle: bool = False
+    oracles: Collection[Path] = ()
     audits: Sequence[tuple[tuple[str, str, str, int, str], Path]] = ()
     choices: bool = False
 
@@ -197,10 +198,9 @@ def architecture_id(architecture: Mapping[str, Any]) -> str:
 
 
 def collect(
-    networks: Iterable[NetworkFolder],
+    networks: Mapping[NetworkFolder, Sequence[str] | None],
     measured: Iterable[Path],
     out: Path,
-    evaluations: Sequence[str] | None = None,
     asked: Asked = Asked(),
 ) -> None:
     """Write the tidy tables (the fields of ``Tables``, as CSV and Parquet) and their provenance.
@@ -208,18 +208,18 @@ def collect(
     The bytes written depend on the content of the files alone, not on their order or on where they lie.
 
     Args:
-        networks: the networks of the suite; the caller lists them, since a folder left by an earlier config must not count.
+        networks: the networks of the suite, each with the names of the evaluations that it must have; ``None`` takes all files that
+            are there. The caller lists them, since a file left by an earlier config must not count.
         measured: the files ``<suite>/<dataset>/<model>/measured/<evaluation>.json``.
         out: the folder of the tables.
-        evaluations: names of the evaluations that every network must have; ``None`` takes all files that are there.
         asked: what else there must be.
 
     Raises:
         PrunebenchError: a file is missing, corrupt or breaks the contract; the message names it.
     """
-    reader = _Reader(evaluations, asked.oracle)
-    for network in sorted(set(networks)):
-        reader.read_network(network)
+    reader = _Reader(asked.oracles)
+    for network, evaluations in sorted(networks.items(), key=lambda item: item[0]):
+        reader.read_network(network, evaluations)
     if not reader.architectures:
         raise PrunebenchError(f"{out}: no network to collect; the suite's config defines none")
     for path in sorted(set(measured)):
@@ -271,9 +271,8 @@ def _audit_rows(
 class _Reader:
     """Gathers the rows of all tables, file by file."""
 
-    def __init__(self, evaluations: Sequence[str] | None, oracle: bool) -> None:
-        self.evaluations = evaluations
-        self.oracle = oracle
+    def __init__(self, oracles: Collection[Path]) -> None:
+        self.oracles = frozenset(oracles)
         self.architectures: list[tuple[NetworkFolder, int, str]] = []
         self.results: list[tuple[Any, ...]] = []
         self.measured: list[tuple[Any, ...]] = []
@@ -284,7 +283,7 @@ class _Reader:
         self._dense_blocks: dict[tuple[str, str, str, int], int] = {}
         self._chains_read: set[Path] = set()
 
-    def read_network(self, network: NetworkFolder) -> None:
+    def read_network(self, network: NetworkFolder, evaluations: Sequence[str] | None) -> None:
         architecture_path = network.folder / "architecture.json"
         architecture = artifacts.read_json(architecture_path, ["blocks"])
         training_path = network.folder / "training.json"
@@ -300,7 +299,7 @@ class _Reader:
         self.architectures.append((network, blocks_removed, identity))
         if training is not None:
             self._read_training(network, blocks_removed, training_path, training)
-        for path in self._evaluation_files(network.folder / "evaluations"):
+        for path in self._evaluation_files(network.folder / "evaluations", evaluations):
             content = artifacts.read_json(path, ["values"])
             self._add_results(network, blocks_removed, path.stem, content["values"], path)
             self._add_provenance(network.source(path), content)
@@ -351,9 +350,9 @@ class _Reader:
             self._dense_blocks[network.keys[:4]] = len(artifacts.read_json(dense_path, ["blocks"])["blocks"])
         return self._dense_blocks[network.keys[:4]] - len(blocks)
 
-    def _evaluation_files(self, folder: Path) -> list[Path]:
-        if self.evaluations is not None:
-            return [folder / f"{name}.json" for name in sorted(set(self.evaluations))]
+    def _evaluation_files(self, folder: Path, evaluations: Sequence[str] | None) -> list[Path]:
+        if evaluations is not None:
+            return [folder / f"{name}.json" for name in sorted(set(evaluations))]
         # Hidden files are temporaries of a writer that was killed.
         paths = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
         if not paths:
@@ -391,7 +390,7 @@ class _Reader:
                 self.scores.append((*chain, step, row["criterion"], draw, row["removes"], row["block"], score))
         if (folder / "scoring.json").exists() and network.is_dense:
             self._read_scoring(network, folder / "scoring.json")
-        if network.is_dense and self.oracle:
+        if network.folder in self.oracles:
             self._read_oracle(network)
         decides = network.schedule in ("one-shot", "iterative")
         if network.is_dense or not (decides or (folder / "removals.csv").exists()):

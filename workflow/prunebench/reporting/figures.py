@@ -19,9 +19,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from scipy.stats import kendalltau, rankdata
 
+from prunebench import reporting
 from prunebench.criteria.consensus import METRICS, OF_EIGHT
 from prunebench.errors import PrunebenchError
-from prunebench.reporting import FIGURES, quality, shown
+from prunebench.reporting import maker, quality, shown
 from prunebench.reporting.audit import draw_audit
 from prunebench.reporting.collect import DENSE, Tables, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
@@ -102,24 +103,25 @@ def write_figures(tables: Path, out: Path) -> list[Path]:
     tidy = read_tables(tables)
     written = []
     for dataset, model in tidy.designs():
-        for name in shown(FIGURES, tidy.subjects()):
+        for name in shown(reporting.FIGURES, tidy.subjects()):
             figure = make_figure(name, tidy, dataset, model)
             written += save(figure, out / f"{name}_{dataset}_{model}")
     return written
 
 
 def make_figure(name: str, tables: Tables, dataset: str, model: str) -> Figure:
-    """Make one of ``FIGURES`` for a dataset and model.
+    """Make one of ``reporting.FIGURES`` for a dataset and model.
 
     Raises:
         PrunebenchError: there is no figure of that name, or the tables do not know the dataset and model.
     """
-    if name not in FIGURES:
-        raise PrunebenchError(f"figure {name!r} does not exist; there are {', '.join(FIGURES)}")
+    if name not in reporting.FIGURES:
+        raise PrunebenchError(f"figure {name!r} does not exist; there are {', '.join(reporting.FIGURES)}")
     if (dataset, model) not in tables.designs():
         raise PrunebenchError(f"results.csv has no row of dataset {dataset!r} and model {model!r}")
     with style():
-        return _DRAW[name](tables.of(dataset, model), f"{dataset}, {model}")
+        figure: Figure = maker("FIGURES", name, reporting.FIGURES[name])(tables.of(dataset, model), f"{dataset}, {model}")
+        return figure
 
 
 # --- accuracy against FLOPs reduction --------------------------------------------------------------------------------
@@ -434,7 +436,7 @@ def _audit(tables: Tables, title: str) -> Figure:
     return draw_audit(tables.audit_blocks, tables.audit_choices, title)
 
 
-_DRAW: dict[str, Callable[[Tables, str], Figure]] = {
+FIGURES: dict[str, Callable[[Tables, str], Figure]] = {
     "audit": _audit,
     "quality": _quality,
     "accuracy": _accuracy,

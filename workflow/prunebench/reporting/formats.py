@@ -44,12 +44,32 @@ _MATHEMATICS = re.compile(rf"[-+{MINUS}{PLUS_MINUS}<]?[\d.][\d.,+<\[\] {MINUS}{P
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Which rows of a tidy table a cell was made from: those of the row's experiment that match.
+
+    Attributes:
+        tidy: The tidy table: a field of ``collect.Tables``.
+        evaluation: A pattern (fnmatch), where the table has the column.
+        quantity: Likewise.
+        criterion: In place of the row's own: a baseline that the row is compared with.
+        schedule: In place of the row's own; ``dense`` stands for the dense networks.
+    """
+
+    tidy: str = "results"
+    evaluation: str = "*"
+    quantity: str = "*"
+    criterion: str | None = None
+    schedule: str | None = None
+
+
+@dataclass(frozen=True)
 class Column:
-    """How a column is shown to readers: its header and the text of its cell in a row."""
+    """How a column is shown to readers: its header, the text of its cell in a row, and what the cell was made from."""
 
     header: str
     cell: Callable[[Any], str]
     right: bool = True
+    origins: tuple[Origin, ...] = ()
 
 
 @dataclass(frozen=True)

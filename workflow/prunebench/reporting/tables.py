@@ -13,9 +13,8 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from prunebench import artifacts
-from prunebench.reporting import TABLES, quality, shown, statistics
-from prunebench.reporting.audit import audit_makers
+from prunebench import artifacts, reporting
+from prunebench.reporting import maker, quality, shown, statistics
 from prunebench.reporting.collect import DENSE, ORACLE, SCORING, TRAINING, Tables, read_tables
 from prunebench.reporting.display import (
     BASELINES,
@@ -47,7 +46,7 @@ _UNITS = {"kwh": "kWh", "wh": "Wh", "joules": "J", "kg": "kg", "g": "g", "mg": "
 
 
 def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
-    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` for every name of ``TABLES`` that the suite has something for.
+    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex`` for every table of ``reporting.TABLES`` that the suite has something for.
 
     Args:
         tables: the folder of the tidy tables.
@@ -60,19 +59,7 @@ def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
         PrunebenchError: a tidy table is missing or corrupt.
     """
     tidy = read_tables(tables)
-    versus_random = statistics.compare(tidy.results, "random")
-    make: dict[str, Callable[[], Table]] = {
-        "headline": lambda: _headline(tidy.results, versus_random),
-        "accuracy": lambda: _accuracy(tidy.results),
-        "versus_random": lambda: _versus(versus_random, "random"),
-        "versus_dense": lambda: _versus(statistics.compare(tidy.results, DENSE), DENSE),
-        "cost": lambda: _cost(tidy.measured),
-        "scoring_cost": lambda: _scoring_cost(tidy.measured),
-        "quality": lambda: _quality(tidy),
-        "consensus_parts": lambda: _consensus_parts(tidy),
-    }
-    make |= audit_makers(tidy)
-    made = {name: make[name]() for name in shown(TABLES, tidy.subjects())}
+    made = {name: maker("TABLES", name, place)(tidy) for name, place in shown(reporting.TABLES, tidy.subjects()).items()}
     written = []
     for table in made.values():
         stem = (out or tables) / table.name
@@ -463,3 +450,15 @@ def _consensus_parts(tidy: Tables) -> Table:
             "the metric helps."
         )
     return Table("consensus_parts", caption, data, columns, group=("dataset", "model"), rule_after="consensus")
+
+
+TABLES: dict[str, Callable[[Tables], Table]] = {
+    "headline": lambda tidy: _headline(tidy.results, statistics.compare(tidy.results, "random")),
+    "accuracy": lambda tidy: _accuracy(tidy.results),
+    "versus_random": lambda tidy: _versus(statistics.compare(tidy.results, "random"), "random"),
+    "versus_dense": lambda tidy: _versus(statistics.compare(tidy.results, DENSE), DENSE),
+    "cost": lambda tidy: _cost(tidy.measured),
+    "scoring_cost": lambda tidy: _scoring_cost(tidy.measured),
+    "quality": _quality,
+    "consensus_parts": _consensus_parts,
+}
