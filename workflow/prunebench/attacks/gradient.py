@@ -27,7 +27,8 @@ def direction(gradient: torch.Tensor, threat: Threat) -> torch.Tensor:
     if threat.norm == "Linf":
         return gradient.sign()
     length = gradient.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient / length.view(-1, *[1] * (gradient.ndim - 1))
+    unit: torch.Tensor = gradient / length.view(-1, *[1] * (gradient.ndim - 1))
+    return unit
 
 
 def project(moved: torch.Tensor, images: torch.Tensor, threat: Threat) -> torch.Tensor:
