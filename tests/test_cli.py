@@ -42,8 +42,8 @@ JOBS = {
     "rank": ["--scores", "s", "--out", "o"],
     "one-shot": ["--dense", "d", "--rankings", "r", "--out", "o", "--work", "w"],
     "iterative": ["--dense", "d", "--scores", "s", "--out", "o", "--work", "w"],
-    "evaluate": ["--replicate", "r", "--networks", "n"],
-    "measure": ["--experiment", "e", "--networks", "n", "--out", "o"],
+    "evaluate": ["--replicate", "r", "--work", "w", "--cache", "c"],
+    "measure": ["--experiment", "e", "--out", "o", "--work", "w"],
     "deliver": ["--replicate", "r"],
     "audit-series": ["--replicate", "r", "--work", "w"],
 }
@@ -96,7 +96,7 @@ def settings(command: str) -> dict[str, Any]:
     suite = read(DEMO)
     match command:
         case "rank":
-            return experiments.rank_job(suite)
+            return experiments.rank_job(suite, "digits", "resnet32")
         case "dense" | "score" | "oracle":
             return getattr(experiments, f"{command}_job")(suite, "digits", "resnet32", 0)  # type: ignore[no-any-return]
         case "deliver" | "audit-series":
@@ -108,7 +108,8 @@ def settings(command: str) -> dict[str, Any]:
             return {**here, **own}
         case "one-shot" | "iterative":
             return experiments.chain_job(suite, "digits", "resnet32", 0, command, "cka")
-    return experiments.evaluate_job(suite, "digits", "resnet32", 0, "network" if command == "evaluate" else "architecture")
+    group = experiments.evaluation_groups(suite, "digits", "resnet32", "network" if command == "evaluate" else "architecture")[0]
+    return experiments.evaluate_job(suite, "digits", "resnet32", 0 if command == "evaluate" else None, group)
 
 
 @pytest.mark.parametrize("command", JOBS)

@@ -60,7 +60,7 @@ def refusal(wrong: dict[str, Any]) -> str:
 
 def test_a_suite_of_delivered_networks_needs_no_criteria_and_no_points(sources: Path) -> None:
     suite = parse(content(sources), "test")
-    folders = list(experiments.network_folders(suite, "digits", "resnet20", 0))
+    folders = list(experiments.network_folders(suite, "digits", "resnet20"))
     assert folders == ["dense", "delivered/theirs/draw0/a", "delivered/theirs/draw0/b"]
     # The collecting job reads the suite from its JSON.
     assert parse(suite.model_dump(mode="json", by_alias=True, exclude_none=True), "again") == suite
@@ -179,7 +179,7 @@ def tables_of(replicate: Path, tmp_path: Path, choices: bool) -> Tables:
     write_json(replicate / "dense/evaluations/accuracy.json", {"values": {"accuracy_percent": 50.0}})
     keys = ("small", "digits", "resnet20", 0, "theirs")
     asked = Asked(audits=[(keys, replicate / "delivered/theirs")], choices=choices)
-    collect([NetworkFolder.from_path(replicate / "dense")], [], tmp_path / "tables", asked=asked)
+    collect({NetworkFolder.from_path(replicate / "dense"): None}, [], tmp_path / "tables", asked)
     return read_tables(tmp_path / "tables")
 
 
@@ -201,11 +201,11 @@ def test_audit_from_files_to_tables(replicate: Path, tmp_path: Path) -> None:
     assert list(table["stages_after"]) == ["2, 3, 3", "2, 2, 2"] and (table["lowest_similarity_kept"] > 0.999).all()
     counts = agreement(tables.audit_choices).set_index("criterion")
     assert counts.loc["first", "hits"] == 2 and counts.loc["first", "removed"] == 3
-    assert tables.subjects() == {"audit", "audit_choices"}
+    assert tables.subjects() == {"audit", "audit_choices", "accuracy"}
     assert len(make_figure("audit", tables, "digits", "resnet20").axes) == 3
 
     without = tables_of(replicate, tmp_path, choices=False)
-    assert without.subjects() == {"audit"}, "a table of an earlier config is not looked at"
+    assert without.subjects() == {"audit", "accuracy"}, "a table of an earlier config is not looked at"
     assert len(make_figure("audit", without, "digits", "resnet20").axes) == 2
 
 

@@ -29,6 +29,7 @@ BASE: dict[str, Any] = {
     "operating_points": [{"blocks": 1}, {"flops_reduction": 20.5}],
     "oracle": {"epochs": 2, "criteria": ["taylor", "cka"]},
     "external": {"rankings": ["mine"], "networks": ["theirs"]},
+    "jobs": {"chains_per_evaluation": 100},
 }
 
 
@@ -47,7 +48,7 @@ def suite(**changes: Any) -> Suite:
 
 
 def test_the_networks_of_a_replicate() -> None:
-    assert list(experiments.network_folders(suite(), "digits", "resnet20", 0)) == [
+    assert list(experiments.network_folders(suite(), "digits", "resnet20")) == [
         "dense",
         *("one-shot/cka/draw0/blocks1", "one-shot/cka/draw0/flops20_5"),
         *("one-shot/random/draw0/blocks1", "one-shot/random/draw0/flops20_5"),
@@ -96,19 +97,27 @@ def test_products_of_the_cifar_resnets(depth: int, dense: float, block: float) -
         assert reduction == pytest.approx(100 * block / (products / 1e6), rel=1e-3)
 
 
+def evaluation_job(s: Any, replicate: int | None, per: str) -> dict[str, Any]:
+    """The first job of the first group of evaluations."""
+    group = experiments.evaluation_groups(s, "digits", "resnet20", per)[0]
+    return experiments.evaluate_job(s, "digits", "resnet20", replicate, group)
+
+
 JOBS = {
     "dense": lambda s: experiments.dense_job(s, "digits", "resnet20", 1),
     "score": lambda s: experiments.score_job(s, "digits", "resnet20", 1),
-    "rank": experiments.rank_job,
+    "rank": lambda s: experiments.rank_job(s, "digits", "resnet20"),
     "one-shot": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "one-shot", "random"),
     "mine": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "one-shot", "mine"),
     "iterative": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "iterative", "random"),
     "oracle": lambda s: experiments.oracle_job(s, "digits", "resnet20", 1),
-    "evaluate": lambda s: experiments.evaluate_job(s, "digits", "resnet20", 1, "network"),
-    "measure": lambda s: experiments.evaluate_job(s, "digits", "resnet20", None, "architecture"),
+    "evaluate": lambda s: evaluation_job(s, 1, "network"),
+    "measure": lambda s: evaluation_job(s, None, "architecture"),
 }
 CHAINS = {"one-shot", "mine", "iterative"}
 TUNED = CHAINS | {"oracle"}
+# Those that are told which networks there are.
+LOOKING = {"evaluate", "measure"}
 
 
 @pytest.mark.parametrize(
@@ -123,20 +132,23 @@ TUNED = CHAINS | {"oracle"}
         ({"oracle__epochs": 1}, {"oracle"}),
         ({"oracle__criteria": ["taylor", "l1_norm"]}, {"score"}),
         ({"oracle__criteria": ["taylor"]}, set()),
-        ({"operating_points": [{"blocks": 1}]}, CHAINS),
-        ({"schedules__iterative__draws": 2}, {"iterative"}),
+        ({"operating_points": [{"blocks": 1}]}, CHAINS | LOOKING),
+        ({"schedules__iterative__draws": 2}, {"iterative"} | LOOKING),
         ({"schedules__iterative__blocks_per_step": 2}, {"iterative"}),
-        ({"schedules__one_shot__draws": 1}, {"score", "rank", "one-shot"}),
-        ({"schedules__one_shot__criteria": ["cka", "random", "last"]}, {"score", "rank"}),
+        ({"schedules__one_shot__draws": 1}, {"score", "rank", "one-shot"} | LOOKING),
+        ({"schedules__one_shot__criteria": ["cka", "random", "last"]}, {"score", "rank"} | LOOKING),
         ({"schedules__one_shot__criteria": ["random", "cka"]}, set()),
-        ({"energy__seconds": 5.0}, {"measure"}),
-        ({"energy__batch_size": 5}, {"measure"}),
-        ({"latency__seconds": 5.0}, {"measure"}),
-        ({"energy__country_iso_code": "FRA"}, {"dense", "measure"} | TUNED),
+        (
+            {"evaluations": ["accuracy", "complexity", {"evaluation": "latency", "options": {"seconds": 5}}, "energy"]},
+            {"measure"},
+        ),
+        ({"evaluations": ["accuracy", {"evaluation": "complexity", "draws": 1}, "latency", "energy"]}, {"evaluate"}),
+        ({"energy__country_iso_code": "FRA"}, {"dense"} | LOOKING | TUNED),
+        ({"jobs__chains_per_evaluation": 2}, {"evaluate"}),
         ({"evaluations": ["accuracy", "latency", "energy"]}, {"evaluate"}),
         ({"evaluations": ["accuracy", "complexity", "energy"]}, {"measure"}),
-        ({"replicates": 5}, set()),
-        ({"external": {}}, set()),
+        ({"replicates": 5}, {"measure"}),
+        ({"external": {}}, LOOKING),
         ({"seed": 1}, set(JOBS) - {"rank"}),
         ({"device": "cpu"}, set(JOBS) - {"rank"}),
     ],
@@ -160,7 +172,7 @@ def test_settings_survive_the_command_line(name: str, kind: Any) -> None:
     job = read_job(kind, json.dumps(JOBS[name](suite(sample__batch_size=7))))
     for key, value in JOBS[name](suite(sample__batch_size=7)).items():
         there = getattr(job, key)
-        if isinstance(value, dict) and key not in ("criteria", "options"):
+        if isinstance(value, dict) and key not in ("criteria", "chains"):
             assert {inner: getattr(there, inner) for inner in value} == value
         elif isinstance(value, int | str | None):
             assert there == value
@@ -170,17 +182,18 @@ def test_criteria_of_the_oracle_are_scored_and_not_followed() -> None:
     assert experiments.scored(suite()) == {"cka": 1, "first": 1, "random": 2, "taylor": 1}
     drawn = suite(schedules__one_shot__criteria=["cka"], schedules__iterative__criteria=["first"], oracle__criteria=["random"])
     assert experiments.scored(drawn)["random"] == 2
-    assert not [folder for folder in experiments.network_folders(suite(), "digits", "resnet20", 0) if "taylor" in folder]
+    assert not [folder for folder in experiments.network_folders(suite(), "digits", "resnet20") if "taylor" in folder]
     job = experiments.oracle_job(suite(), "digits", "resnet20", 0)
     assert job["fine_tuning"]["epochs_per_block"] == 2
 
 
 def test_a_suite_shows_what_it_has() -> None:
-    assert experiments.subjects(suite()) == {"oracle"}
-    assert experiments.subjects(suite(oracle=None)) == set()
-    assert experiments.subjects(suite(oracle=None, schedules__iterative__criteria=["consensus"])) == {"consensus"}
-    assert experiments.subjects(suite(oracle__criteria=["consensus_median"])) == {"oracle", "consensus"}
-    assert experiments.subjects(suite(oracle__criteria=["consensus_without_cka"])) == {"oracle"}
+    evaluated = {"accuracy", "complexity", "latency", "energy"}
+    assert experiments.subjects(suite()) == {"oracle"} | evaluated
+    assert experiments.subjects(suite(oracle=None, evaluations=["accuracy"])) == {"accuracy"}
+    assert experiments.subjects(suite(oracle=None, schedules__iterative__criteria=["consensus"])) == {"consensus"} | evaluated
+    assert experiments.subjects(suite(oracle__criteria=["consensus_median"])) == {"oracle", "consensus"} | evaluated
+    assert experiments.subjects(suite(oracle__criteria=["consensus_without_cka"])) == {"oracle"} | evaluated
 
 
 def test_replicates_and_purposes_have_seeds_of_their_own_and_criteria_share_them() -> None:
@@ -244,7 +257,7 @@ def test_the_demo_has_as_many_networks_as_it_says() -> None:
 
     demo = parse(yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text(encoding="utf-8")), "demo")
     [(dataset, model)] = experiments.pairs(demo)
-    folders = list(experiments.network_folders(demo, dataset, model, 0))
+    folders = experiments.network_folders(demo, dataset, model)
     one_shot = len(demo.schedules.one_shot.criteria) - 1 + demo.schedules.one_shot.draws
     iterative = len(demo.schedules.iterative.criteria) - 1 + demo.schedules.iterative.draws
     assert len(folders) == len(set(folders)) == 1 + (one_shot + iterative) * len(demo.operating_points)

@@ -22,7 +22,7 @@ from scipy import stats
 from prunebench import artifacts, reporting
 from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
-from prunebench.reporting import collect, drawing, figures, formats, statistics, tables
+from prunebench.reporting import collect, cost, drawing, figures, formats, statistics, tables
 from prunebench.reporting.collect import NetworkFolder
 
 BLOCKS = [f"stage{stage}.block{block}" for stage in (1, 2, 3) for block in range(5)]
@@ -52,8 +52,9 @@ class Suite:
     def collect(self, out: Path) -> Path:
         places = [("tiny", "digits", "resnet32", replicate, method) for replicate in (0, 1) for method in self.audited]
         audits = [(key, self.root / f"digits/resnet32/replicate{key[3]}/delivered" / key[4]) for key in places]
-        asked = collect.Asked(oracle=self.oracle, audits=audits, choices=True)
-        collect.collect(self.networks, self.measured, out, asked=asked)
+        oracles = [network.folder for network in self.networks if network.is_dense] if self.oracle else []
+        asked = collect.Asked(oracles=oracles, audits=audits, choices=True)
+        collect.collect(dict.fromkeys(self.networks), self.measured, out, asked)
         return out
 
 
@@ -307,7 +308,7 @@ def test_tables_do_not_depend_on_order_or_place(suite: Suite, tidy: Path, tmp_pa
 
 def test_a_folder_that_the_config_does_not_know_is_left_out(suite: Suite, tmp_path: Path) -> None:
     listed = [network for network in suite.networks if network.criterion != "cka"]
-    collect.collect(listed, [], tmp_path)
+    collect.collect(dict.fromkeys(listed), [], tmp_path)
     assert "cka" not in set(pd.read_csv(tmp_path / "results.csv")["criterion"])
     assert set(pd.read_csv(tmp_path / "removals.csv")["chain_criterion"]) == {"consensus", "random"}
 
@@ -357,7 +358,7 @@ def test_losses_of_the_oracle_and_their_cost_are_collected(full_tidy: Path) -> N
     methods = spent.groupby("quantity")["method"].unique().map(list).to_dict()
     assert methods == {"energy_kwh": ["estimated"], "emissions_kg": ["estimated"], "duration_s": [""]}
     # It is no cost of the dense network.
-    assert not [column for column in tables.summarise_cost(collect.read_tables(full_tidy).measured) if "oracle" in column]
+    assert not [column for column in cost.summarise_cost(collect.read_tables(full_tidy).measured) if "oracle" in column]
 
 
 def test_an_oracle_that_the_config_does_not_know_is_left_out(tmp_path: Path) -> None:
@@ -387,14 +388,14 @@ def test_a_broken_oracle_is_named(tmp_path: Path, name: str, content: str | None
 
 def test_an_evaluation_that_was_asked_for_must_be_there(suite: Suite, tmp_path: Path) -> None:
     with pytest.raises(PrunebenchError, match=r"robustness\.json"):
-        collect.collect(suite.networks, [], tmp_path, evaluations=["accuracy", "robustness"])
+        collect.collect({network: ["accuracy", "robustness"] for network in suite.networks}, [], tmp_path)
 
 
 def test_measurements_of_other_architectures_are_refused(suite: Suite, tmp_path: Path) -> None:
     path = tmp_path / "tiny/digits/resnet32/measured/latency.json"
     artifacts.write_json(path, {"architectures": [{"architecture_id": "0" * 12, "values": {}, "labels": {}}]})
     with pytest.raises(PrunebenchError, match=r"latency\.json"):
-        collect.collect(suite.networks, [path], tmp_path / "tables")
+        collect.collect(dict.fromkeys(suite.networks), [path], tmp_path / "tables")
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from helpers import (
     score_job,
     weights_bytes,
 )
-from prunebench import pruning, stages
+from prunebench import evaluating, pruning, stages
 from prunebench.config import OperatingPoint
 from prunebench.data import load_splits
 from prunebench.errors import PrunebenchError
@@ -149,6 +149,12 @@ def test_cost_of_scoring(made: Path) -> None:
     assert cost["criteria"]["cka"]["forward_passes"] == pytest.approx(1 + 21 / 9)
     assert cost["criteria"]["random"]["forward_passes"] == 0
     assert all(entry["seconds"] > 0 and entry["backward_passes"] == 0 for entry in cost["criteria"].values())
+    # The meter counted the whole job; a criterion is charged the job's mean power for its time.
+    whole = cost["energy"]
+    for entry in cost["criteria"].values():
+        assert entry["energy_kwh"] == pytest.approx(whole["energy_kwh"] / whole["duration_s"] * entry["seconds"])
+        assert entry["emissions_kg"] == pytest.approx(whole["emissions_kg"] / whole["duration_s"] * entry["seconds"])
+    assert 0 < cost["criteria"]["cka"]["energy_kwh"] <= whole["energy_kwh"]
 
 
 def test_a_combined_criterion_costs_what_its_parts_cost(tmp_path: Path, made: Path) -> None:
@@ -445,8 +451,8 @@ def test_no_decision_reads_the_test_split(tmp_path: Path) -> None:
     iterative(tmp_path, tmp_path / "b", chain_job("iterative", "cka", {"blocks": 2}))
     # But an evaluation does.
     with pytest.raises(AssertionError, match="test split"):
-        stages.evaluate(evaluate_job("accuracy"), tmp_path / "dense", [tmp_path / "dense"])
-    stages.evaluate(evaluate_job("complexity"), tmp_path / "dense", [tmp_path / "dense"])
+        evaluate(tmp_path, "accuracy")
+    evaluate(tmp_path, "complexity")
 
 
 def test_splits_are_the_same_in_every_replicate_and_the_sample_is_of_the_training_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,11 +471,21 @@ def test_splits_are_the_same_in_every_replicate_and_the_sample_is_of_the_trainin
 # Evaluations
 
 
+def evaluate(replicate: Path, *evaluations: str, **chains: list[str]) -> None:
+    """Evaluate a replicate's dense network and those of chains: schedule to points, all of the criterion ``x``."""
+    named = {f"{schedule.replace('_', '-')}/x": {"draws": 1, "points": points} for schedule, points in chains.items()}
+    evaluating.evaluate(
+        evaluate_job(*evaluations, chains=named), replicate, replicate / ".work" / "evaluate", replicate / "cache"
+    )
+
+
 def test_evaluate_and_measure(tmp_path: Path, made: Path) -> None:
-    shutil.copytree(made / "dense", tmp_path / "dense")
-    out = one_shot(made, tmp_path, chain_job("one-shot", "last", {"blocks": 1}, {"blocks": 2})) / "draw0"
-    folders = [tmp_path / "dense", out / "blocks1", out / "blocks2"]
-    stages.evaluate(evaluate_job("accuracy", "complexity"), tmp_path / "dense", folders)
+    replicate = tmp_path / "replicate0"
+    shutil.copytree(made / "dense", replicate / "dense")
+    out = replicate / "one-shot" / "x" / "draw0"
+    shutil.copytree(one_shot(made, tmp_path, chain_job("one-shot", "last", {"blocks": 1}, {"blocks": 2})) / "draw0", out)
+    folders = [replicate / "dense", out / "blocks1", out / "blocks2"]
+    evaluate(replicate, "accuracy", "complexity", one_shot=["blocks1", "blocks2"])
     dense = architecture()
     for folder in folders:
         accuracy = content(folder / "evaluations" / "accuracy.json")
@@ -482,7 +498,10 @@ def test_evaluate_and_measure(tmp_path: Path, made: Path) -> None:
         assert set(complexity["provenance"]) >= {"config_sha256", "seed", "versions"}
 
     # Each distinct architecture once, also where two networks have it.
-    stages.measure(evaluate_job("complexity", replicate=None), [*folders, out / "blocks1"], tmp_path / "measured")
+    shutil.copytree(out / "blocks1", out / "again")
+    chains = {"one-shot/x": {"draws": 1, "points": ["blocks1", "blocks2", "again"]}}
+    job = evaluate_job("complexity", replicate=None, chains=chains)
+    evaluating.measure(job, tmp_path, tmp_path / "measured", tmp_path / ".work")
     measured = content(tmp_path / "measured" / "complexity.json")
     assert measured["evaluation"] == "complexity"
     by_identity = {row["architecture_id"]: row for row in measured["architectures"]}
@@ -496,8 +515,11 @@ def test_evaluate_and_measure(tmp_path: Path, made: Path) -> None:
 
 def test_accuracy_before_fine_tuning_is_that_of_the_dense_weights(tmp_path: Path, made: Path) -> None:
     no_tuning = {**TRAINING, "epochs_per_block": 0}
-    out = one_shot(made, tmp_path, chain_job("one-shot", "last", {"blocks": 2}, fine_tuning=no_tuning)) / "draw0" / "blocks2"
-    stages.evaluate(evaluate_job("accuracy"), made / "dense", [out])
+    shutil.copytree(made / "dense", tmp_path / "dense")
+    job = chain_job("one-shot", "last", {"blocks": 2}, fine_tuning=no_tuning)
+    out = tmp_path / "one-shot" / "x" / "draw0" / "blocks2"
+    shutil.copytree(one_shot(made, tmp_path, job) / "draw0" / "blocks2", out)
+    evaluate(tmp_path, "accuracy", one_shot=["blocks2"])
     values = content(out / "evaluations" / "accuracy.json")["values"]
     assert values["accuracy_percent"] == values["accuracy_before_fine_tuning_percent"]
 
@@ -513,20 +535,24 @@ def test_accuracy_before_fine_tuning_is_that_of_the_dense_weights(tmp_path: Path
 def test_a_delivered_network_need_not_be_made_of_dense_blocks(tmp_path: Path, made: Path, changes: dict[str, Any]) -> None:
     removed = changes.pop("removed")
     delivered = architecture(**changes).without(removed)
-    save_network(tmp_path, random_network(delivered), delivered)
-    stages.evaluate(evaluate_job("accuracy", "complexity"), made / "dense", [tmp_path])
-    values = content(tmp_path / "evaluations" / "accuracy.json")["values"]
+    shutil.copytree(made / "dense", tmp_path / "dense")
+    folder = tmp_path / "delivered" / "x" / "draw0" / "given"
+    save_network(folder, random_network(delivered), delivered)
+    evaluate(tmp_path, "accuracy", "complexity", delivered=["given"])
+    values = content(folder / "evaluations" / "accuracy.json")["values"]
     assert "accuracy_before_fine_tuning_percent" not in values
 
 
 def test_only_the_schedule_says_what_was_delivered(tmp_path: Path, made: Path) -> None:
     described = architecture().without(["stage1.block1"])
-    for place in ("delivered/digits/resnet20/replicate0/one-shot/cka", "suite/digits/resnet20/replicate0/delivered/cka"):
-        folder = tmp_path / place / "draw0" / "blocks1"
+    for suite, schedule in (("delivered", "one-shot"), ("suite", "delivered")):
+        replicate = tmp_path / suite / "digits" / "resnet20" / "replicate0"
+        folder = replicate / schedule / "x" / "draw0" / "blocks1"
+        shutil.copytree(made / "dense", replicate / "dense")
         save_network(folder, random_network(described), described)
-        stages.evaluate(evaluate_job("accuracy"), made / "dense", [folder])
+        evaluate(replicate, "accuracy", **{schedule.replace("-", "_"): ["blocks1"]})
         values = content(folder / "evaluations" / "accuracy.json")["values"]
-        assert ("accuracy_before_fine_tuning_percent" in values) == ("one-shot" in place)
+        assert ("accuracy_before_fine_tuning_percent" in values) == (schedule == "one-shot")
 
 
 # Resuming

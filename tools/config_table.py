@@ -43,14 +43,19 @@ def table() -> str:
     """The table in Markdown."""
     whole = schema()
     lines = ["| key | accepts | default | meaning |", "|---|---|---|---|"]
-    found = list(rows(whole, whole))
+    lines += [line(*row) for row in rows(whole, whole)]
+    lines += ["", "Options of the built-in evaluations, below `evaluations[].options`:", ""]
+    lines += ["| evaluation: option | accepts | default | meaning |", "|---|---|---|---|"]
     for name, evaluation in plugins.builtin(Evaluation, "evaluation").items():
         if evaluation.options:
             options = evaluation.options.model_json_schema()
-            found += rows(options, options, f"{name}: ")
-    for key, accepts, default, meaning in found:
-        lines.append(f"| `{key}` | {accepts} | {default} | {' '.join(meaning.split())} |".replace("|  |", "| |"))
+            lines += [line(*row) for row in rows(options, options, f"{name}: ")]
     return "\n".join(lines)
+
+
+def line(key: str, accepts: str, default: str, meaning: str) -> str:
+    """A row of the table in Markdown."""
+    return f"| `{key}` | {accepts} | {default} | {' '.join(meaning.split())} |".replace("|  |", "| |")
 
 
 def with_table(text: str) -> str:

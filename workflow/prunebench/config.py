@@ -431,6 +431,8 @@ def _explain(detail: Any, origin: str, whole: Mapping[str, Any] | None = None, j
         return f"{origin}: {_key(location) or 'top level'}: {_shown(value)} is not valid Unicode"
     if not location:
         return f"{origin}: {_shown(value)} is refused (accepted: {detail['ctx']['error']})"
+    if location[-1] == "[key]":
+        return f"{origin}{joint}{_key(location[:-2])}: {_shown(value)} is not a key (accepted: text)"
     *above, last = location
     key = f"{origin}{joint}{_key(location)}"
     match detail["type"]:

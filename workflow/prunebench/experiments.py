@@ -20,6 +20,7 @@ from prunebench.data import Dataset, find_dataset
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, find_evaluation
 from prunebench.models import Architecture, Model, find_model
+from prunebench.published import any_published
 from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
 
 SCHEDULES = ("one-shot", "iterative", "one-shot-filters")
@@ -90,6 +91,7 @@ def subjects(suite: Suite) -> set[str]:
     audits = any(audited(suite, *pair) for pair in pairs(suite))
     found = {"oracle": asks_oracle(suite), "consensus": votes, "audit": audits}
     found["audit_choices"] = audits and suite.audit.criteria
+    found["published"] = any_published(pairs(suite))
     evaluated = {find_evaluation(item.evaluation).name for item in suite.evaluations}
     return {name for name, there in found.items() if there} | evaluated
 
@@ -197,7 +199,8 @@ def evaluation_groups(suite: Suite, dataset: str, model: str, per: str) -> list[
             together.setdefault(item.limits, []).append(item)
     groups = []
     for items in together.values():
-        some = _limited(items[0], chains(suite, dataset, model))
+        # Sorted, so that the order of names in a config divides no work anew.
+        some = dict(sorted(_limited(items[0], chains(suite, dataset, model)).items()))
         # What is measured is measured by one job, which has the machine for itself.
         size = suite.jobs.chains_per_evaluation if per == "network" else max(1, len(some))
         batches = [dict(list(some.items())[start : start + size]) for start in range(0, max(1, len(some)), size)]
@@ -323,6 +326,7 @@ def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
         "criteria": repeats,
         "sample": (experiment.sample or suite.sample).model_dump(),
         "constraints": suite.constraints.model_dump(),
+        "energy": metering(suite),
     }
 
 
@@ -398,7 +402,7 @@ def evaluate_job(
         ],
         "chains": {chain: {"draws": repeats, "points": names} for chain, (repeats, names) in group.batches[batch].items()},
         "with_dense": batch == 0,
-        "replicates": group.replicates,
+        "replicates": group.replicates if replicate is None else 1,
         "energy": metering(suite),
     }
 
