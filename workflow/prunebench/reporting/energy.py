@@ -29,7 +29,7 @@ from prunebench.reporting.cost import (
 )
 from prunebench.reporting.display import ordered_criteria, ordered_schedules, select
 from prunebench.reporting.drawing import note
-from prunebench.reporting.figures import _looks
+from prunebench.reporting.figures import looks_of
 from prunebench.reporting.formats import Column, Origin, Table, number, significant
 
 JOULES_PER_KWH = 3.6e6
@@ -206,7 +206,7 @@ def draw_energy(tidy: Tables, title: str) -> Figure:
         return note(title, "No pruned network has both an inference energy and a FLOPs reduction.")
     schedules = ordered_schedules(pruned["schedule"])
     criteria = ordered_criteria(pruned["criterion"])
-    looks = _looks(criteria)
+    looks = looks_of(criteria)
     figure = Figure(figsize=(max(6.2, 2.7 * len(schedules) + 1.9), 5.6), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=[1.15, 1], hspace=0.04)
     above, below = halves
