@@ -159,7 +159,8 @@ def _table(tables: Tables) -> Table:
         "random. Gap: accuracy where the mark agrees with the class minus accuracy where it is random, in percentage points (pp); 0 "
         f"for a network that does not use the mark. Mean {PLUS_MINUS} standard deviation over n replicates; against dense and against "
         "random: mean paired difference in the same replicate with its 95 % t interval (not adjusted) and the verdict of the paired t "
-        "test after Holm's adjustment over the criteria of one point. Control: the same of networks trained without the mark."
+        "test after Holm's adjustment over the criteria of one point. Control: the same of networks trained without the "
+        "mark, whose gap is what the mark does by its looks alone."
     )
     return Table("shortcut", caption, data, columns)
 
