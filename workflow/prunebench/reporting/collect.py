@@ -16,6 +16,7 @@ from prunebench import artifacts
 from prunebench.criteria.consensus import METRICS, OF_EIGHT
 from prunebench.errors import PrunebenchError
 from prunebench.models import Architecture
+from prunebench.published import any_published
 
 DENSE = "dense"
 DELIVERED = "delivered"
@@ -165,6 +166,7 @@ class Tables:
         voted = scored & set(OF_EIGHT) and scored >= set(METRICS)
         found = {"oracle": len(self.oracle), "consensus": voted, "audit": len(self.audit_blocks)}
         found["audit_choices"] = len(self.audit_choices)
+        found["published"] = any_published(self.designs())
         evaluated = set(self.results["evaluation"]) | set(self.measured["evaluation"]) - {ORACLE}
         return {name for name, there in found.items() if there} | evaluated
 
@@ -423,7 +425,9 @@ class _Reader:
         for criterion, costs in criteria.items():
             keys = (*network.keys[:5], criterion, 0, DENSE, 0, SCORING)
             for quantity, value in _numbers(path, costs).items():
-                self.measured.append((*keys, quantity, value, network.source(path), ""))
+                # The energy of one criterion is a share of the job's, by time: estimated, whatever measured the whole.
+                method = _method(quantity, {"energy_method": "estimated"})
+                self.measured.append((*keys, quantity, value, network.source(path), method))
             if content.get("images") is not None:
                 images = _numbers(path, {"images": content["images"]})["images"]
                 self.measured.append((*keys, "images", images, network.source(path), ""))
