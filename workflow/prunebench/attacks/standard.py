@@ -1,8 +1,8 @@
 """AutoAttack, the standard version, by the package pyautoattack: attack by attack and batch by batch, so that it can be resumed.
 
-Croce and Hein 2020, https://arxiv.org/abs/2003.01690. The package holds the original code (github.com/fra31/auto-attack). Its own state file
-does not tell which batches of an attack are done, so a resumed run would attack other batches than an uninterrupted one; here every
-batch of every attack is kept. What comes out is what one call of the package's ``run_standard_evaluation`` gives.
+Croce and Hein 2020, https://arxiv.org/abs/2003.01690. The package holds the original code (github.com/fra31/auto-attack). Its own
+state file does not tell which batches of an attack are done, so a resumed run would attack other batches than an uninterrupted one;
+here every batch of every attack is kept. What comes out is what one call of the package's ``run_standard_evaluation`` gives.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def autoattack(target: Target, threat: Threat, *, seed: int, classes: int, kept:
         PrunebenchError: an attack leaves the distance or [0, 1], or there are too few classes.
     """
     if classes < 4:
-        raise PrunebenchError(f"autoattack: the targeted DLR loss needs 4 classes, not {classes}; take the evaluation pgd in its place")
+        raise PrunebenchError(
+            f"autoattack: the targeted DLR loss needs 4 classes, not {classes}; take the evaluation pgd in its place"
+        )
     identity = fingerprint([IMPLEMENTATION, threat.name, seed, target.batch_size, classes, _digest(target)])
     done = _kept(kept, identity)
     stands, after, warnings = target.correct.clone(), {}, set[str]()

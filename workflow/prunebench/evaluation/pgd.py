@@ -31,9 +31,7 @@ def measure(subject: Subject) -> Values:
 
     def robust(threat: Threat) -> float:
         step_size = options.relative_step * threat.eps / options.steps
-        stands = pgd(
-            target, threat, steps=options.steps, step_size=step_size, restarts=options.restarts, seed=subject.seed
-        )
+        stands = pgd(target, threat, steps=options.steps, step_size=step_size, restarts=options.restarts, seed=subject.seed)
         return target.percent(stands)
 
     values = {"clean_accuracy_percent": target.percent(target.correct)}
