@@ -20,6 +20,7 @@ from prunebench.data import Dataset, find_dataset
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, find_evaluation
 from prunebench.models import Architecture, Model, find_model
+from prunebench.published import any_published
 from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
 
 SCHEDULES = ("one-shot", "iterative", "one-shot-filters")
@@ -90,6 +91,7 @@ def subjects(suite: Suite) -> set[str]:
     audits = any(audited(suite, *pair) for pair in pairs(suite))
     found = {"oracle": asks_oracle(suite), "consensus": votes, "audit": audits}
     found["audit_choices"] = audits and suite.audit.criteria
+    found["published"] = any_published(pairs(suite))
     evaluated = {find_evaluation(item.evaluation).name for item in suite.evaluations}
     return {name for name, there in found.items() if there} | evaluated
 
@@ -324,6 +326,7 @@ def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
         "criteria": repeats,
         "sample": (experiment.sample or suite.sample).model_dump(),
         "constraints": suite.constraints.model_dump(),
+        "energy": metering(suite),
     }
 
 

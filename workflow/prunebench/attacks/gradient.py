@@ -26,8 +26,9 @@ def direction(gradient: torch.Tensor, threat: Threat) -> torch.Tensor:
     """The step of length 1 along which a linear loss grows most; 0 where the gradient is. Same shape."""
     if threat.norm == "Linf":
         return gradient.sign()
-    length = torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient / length.view(-1, *[1] * (gradient.ndim - 1))
+    length = gradient.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    unit: torch.Tensor = gradient / length.view(-1, *[1] * (gradient.ndim - 1))
+    return unit
 
 
 def project(moved: torch.Tensor, images: torch.Tensor, threat: Threat) -> torch.Tensor:

@@ -1,11 +1,13 @@
-"""What all figures share: fonts and colours, labelled grids of blocks, saving."""
+"""What all figures share: fonts and colours, printed widths, labelled grids of blocks, saving."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +59,55 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def style() -> AbstractContextManager[None]:
     """Fonts and colours of the project's figures, for a while."""
     return mpl.rc_context(rc=dict[Any, Any](_STYLE))
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Widths on the printed page, in millimetres: of one column and of all the text. Fonts have their size at these widths."""
+
+    column_mm: float = 84.0
+    text_mm: float = 174.0
+
+
+_PRINTED: ContextVar[Widths] = ContextVar("printed")
+
+
+@contextmanager
+def printed(widths: Widths) -> Iterator[None]:
+    """Draw for a page of such widths, for a while."""
+    token = _PRINTED.set(widths)
+    try:
+        yield
+    finally:
+        _PRINTED.reset(token)
+
+
+def column_inches() -> float:
+    """Width of a figure that stands in one column, in inches, as matplotlib counts."""
+    return _PRINTED.get(Widths()).column_mm / 25.4
+
+
+def text_inches() -> float:
+    """Width of a figure that reaches over all columns."""
+    return _PRINTED.get(Widths()).text_mm / 25.4
+
+
+def legend_grid(handles: Sequence[Any], inches: float, handle: float = 0.45) -> tuple[int, float]:
+    """Columns that a legend below a figure has room for, and its height in inches.
+
+    Args:
+        handles: Its handles, in order; labels may have several lines.
+        inches: Its width at most.
+        handle: Width of a handle with the gaps around it.
+    """
+    labels = [str(each.get_label()).split("\n") for each in handles]
+    for columns in range(min(6, len(labels)), 1, -1):
+        parts = [part.tolist() for part in np.array_split(np.arange(len(labels)), columns)]
+        # A letter of these sizes is 0.06 inches wide, some more for narrow labels of wide letters.
+        widths = [handle + 0.1 + 0.06 * max(len(line) for number in part for line in labels[number]) for part in parts]
+        if sum(widths) <= inches:
+            return columns, 0.16 * max(sum(len(labels[number]) + 0.2 for number in part) for part in parts) + 0.1
+    return 1, 0.16 * sum(len(lines) + 0.2 for lines in labels) + 0.1
 
 
 def note(title: str, text: str) -> Figure:

@@ -24,7 +24,7 @@ from prunebench.criteria.consensus import METRICS, OF_EIGHT
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import maker, quality, shown
 from prunebench.reporting.audit import draw_audit
-from prunebench.reporting.collect import DENSE, Tables, read_tables
+from prunebench.reporting.collect import DENSE, Tables, control_of, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import (
     ORDERED,
@@ -120,7 +120,9 @@ def make_figure(name: str, tables: Tables, dataset: str, model: str) -> Figure:
     if (dataset, model) not in tables.designs():
         raise PrunebenchError(f"results.csv has no row of dataset {dataset!r} and model {model!r}")
     with style():
-        figure: Figure = maker("FIGURES", name, reporting.FIGURES[name])(tables.of(dataset, model), f"{dataset}, {model}")
+        place = reporting.FIGURES[name]
+        beside = control_of(dataset, tables.results) if place.with_control else None
+        figure: Figure = maker("FIGURES", name, place)(tables.of(dataset, model, *filter(None, [beside])), f"{dataset}, {model}")
         return figure
 
 
@@ -135,15 +137,15 @@ def _accuracy(tables: Tables, title: str) -> Figure:
     if not schedules:
         return note(title, "No pruned network has both an accuracy and a FLOPs reduction.")
     criteria = ordered_criteria(networks["criterion"])
-    looks = _looks(criteria)
-    legend = _legend(criteria, looks, spread=networks["replicate"].nunique() > 1)
+    looks = looks_of(criteria)
+    legend = legend_of(criteria, looks, spread=networks["replicate"].nunique() > 1)
     # The legend stands beside the panels and may be the longer of the two.
     lines = sum(1 + handle.get_label().count("\n") for handle in legend)
     figure = Figure(figsize=(3.1 * len(schedules) + 2.3, max(3.7, 0.17 * lines + 0.3)), layout="constrained")
     panels = figure.subplots(1, len(schedules), sharey=True, squeeze=False)[0]
     for panel, schedule in zip(panels, schedules, strict=True):
         rows = networks[networks["schedule"] == schedule]
-        _accuracy_panel(panel, rows, looks)
+        criteria_panel(panel, rows, looks)
         panel.set_title(f"{title}: {schedule}" if len(schedules) == 1 else schedule)
         panel.set_xlabel("FLOPs reduction (%)")
     panels[0].set_ylabel("Accuracy change against dense (pp)")
@@ -153,7 +155,8 @@ def _accuracy(tables: Tables, title: str) -> Figure:
     return figure
 
 
-def _accuracy_panel(panel: Axes, rows: pd.DataFrame, looks: dict[str, _Look]) -> None:
+def criteria_panel(panel: Axes, rows: pd.DataFrame, looks: dict[str, _Look]) -> None:
+    """Change of accuracy against FLOPs reduction on one schedule: a line for each criterion, a band for random removal."""
     panel.axhline(0, color="0.2", linewidth=0.9, zorder=1)
     levels = np.sort(rows.groupby("operating_point")["flops_reduction_percent"].mean().to_numpy())
     gap = float(np.diff(levels).min()) if levels.size > 1 else 10.0
@@ -202,7 +205,8 @@ def _random_band(panel: Axes, rows: pd.DataFrame, half_width: float, look: _Look
     panel.plot(x, mean, color=look.colour, linestyle=look.dashes, linewidth=1.6, zorder=2)
 
 
-def _looks(criteria: Sequence[str]) -> dict[str, _Look]:
+def looks_of(criteria: Sequence[str]) -> dict[str, _Look]:
+    """How each criterion is drawn, the same in all figures."""
     looks, own, muted = {}, 0, 0
     for criterion in criteria:
         if criterion in _LOOKS:
@@ -216,7 +220,8 @@ def _looks(criteria: Sequence[str]) -> dict[str, _Look]:
     return looks
 
 
-def _legend(criteria: Sequence[str], looks: dict[str, _Look], spread: bool) -> list[Any]:
+def legend_of(criteria: Sequence[str], looks: dict[str, _Look], spread: bool) -> list[Any]:
+    """Handles of a legend of ``criteria_panel``; ``spread``: whether there are bars."""
     prominent = [c for c in criteria if looks[c].prominent and c != "random"]
     muted = [c for c in criteria if not looks[c].prominent]
     handles: list[Any] = [Line2D([], [], label=c, **looks[c].line()) for c in [*prominent, *muted]]

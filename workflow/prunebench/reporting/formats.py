@@ -39,37 +39,51 @@ _LATEX_SPECIAL = {
     PLUS_MINUS: r"$\pm$",
     NOTHING: "--",
     "\u00b5": r"\textmu{}",
+    "\u00d7": r"$\times$",
+    "\u2020": r"\textdagger{}",
+    "\u2021": r"\textdaggerdbl{}",
 }
 _MATHEMATICS = re.compile(rf"[-+{MINUS}{PLUS_MINUS}<]?[\d.][\d.,+<\[\] {MINUS}{PLUS_MINUS}]*|\[[\d.,+ {MINUS}]*\]")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Which rows of a tidy table a cell was made from: those of the row's experiment that match.
+    """Which rows of a tidy table the cells of a column were made from (``prunebench trace``).
+
+    They are the rows that have what the table's row says of dataset, model, schedule, operating point, criterion and replicate, as far
+    as both have such a column, and of these the ones that match the patterns below. ``*`` in a pattern stands for anything, and
+    ``{column}`` for what the table's row has in that column. One pattern of several may match.
 
     Attributes:
-        tidy: The tidy table: a field of ``collect.Tables``.
-        evaluation: A pattern (fnmatch), where the table has the column.
-        quantity: Likewise.
-        criterion: In place of the row's own: a baseline that the row is compared with.
-        schedule: In place of the row's own; ``dense`` stands for the dense networks.
+        tidy: Name of the tidy table: ``results``, ``measured``, ``scores``, ``removals``, ``oracle``, ``audit_blocks``, ``audit_choices``.
+        evaluation: Its evaluation, where the tidy table has one.
+        quantity: Its quantity, where the tidy table has one.
+        criterion: In place of the row's own: a baseline, or ``*`` for all that the cell was compared with.
+        schedule: In place of the row's own; ``dense`` is the dense network, whatever criterion and operating point the row has.
+        dataset: In place of the row's own; ``{column}`` stands for what the table's row has in that column.
     """
 
     tidy: str = "results"
-    evaluation: str = "*"
-    quantity: str = "*"
-    criterion: str | None = None
+    evaluation: str | tuple[str, ...] = "*"
+    quantity: str | tuple[str, ...] = "*"
+    criterion: str | tuple[str, ...] | None = None
     schedule: str | None = None
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown to readers: its header, the text of its cell in a row, and what the cell was made from."""
+    """How a column is shown to readers: its header and the text of its cell in a row.
+
+    ``origins`` say what the cell was made from, ``data`` which columns of the CSV file it shows; without any, ``prunebench trace``
+    knows the column by its header alone.
+    """
 
     header: str
     cell: Callable[[Any], str]
     right: bool = True
     origins: tuple[Origin, ...] = ()
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
