@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -409,3 +410,21 @@ def test_distances_are_named_and_none_is_asked_for_twice() -> None:
     for wrong in ({"linf_eps_255": []}, {"linf_eps_255": [1, 1.0]}, {"linf_eps_255": [0]}, {"l2_eps": [-1]}):
         with pytest.raises(ValidationError):
             AttackOptions.model_validate(wrong)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "autoattack"])
+def test_every_quantity_is_declared_and_explained(name: str, trained: nn.Module, digits: Split) -> None:
+    evaluation = find_evaluation(name)
+    values = run(name, trained, digits, images=4, linf_eps_255=[200, 0.5], l2_eps=[2.5]).values
+    patterns = {
+        quantity: quantity.replace(".", r"\.")
+        .replace("<n>", r"[\d.]+")
+        .replace("<distance>", r"(linf_eps[\d.]+_255|l2_eps[\d.]+)")
+        for quantity in evaluation.quantities
+    }
+    for value in values:
+        assert any(re.fullmatch(pattern, value) for pattern in patterns.values()), value
+    for quantity, pattern in patterns.items():
+        assert any(re.fullmatch(pattern, value) for value in values), quantity
+    documented = (Path(__file__).parents[1] / "docs" / "quantities.md").read_text()
+    assert all(f"`{quantity}`" in documented for quantity in evaluation.quantities)
