@@ -108,6 +108,18 @@ def test_attacks_on_the_same_images_share_a_column() -> None:
     assert last == ["dense", "dense", "0.00", "98.0", "50.0", "40.0", "100", "1"]
 
 
+def test_an_attack_that_a_weaker_one_outdoes_is_marked() -> None:
+    key = EPS["linf"].format("8")
+    rows = attacked(network(0, "dense"), "pgd", {key: 40}, 98)
+    rows += attacked(network(0, "cka"), "pgd", {key: 40}, 98)
+    rows += attacked(network(0, "dense"), "autoattack", {key: 41}, 98)
+    # Other images: nothing follows.
+    rows += attacked(network(0, "cka"), "autoattack", {key: 41}, 98, images=50)
+    networks = robustness.by_network(tables(rows).results)
+    flagged = networks[networks["unreliable"] > 0]
+    assert list(zip(flagged["criterion"], flagged["attack"], strict=True)) == [("dense", "autoattack")]
+
+
 def test_every_value_column_says_where_its_cells_come_from() -> None:
     table = robustness.TABLES["robustness"](small())
     without = [column.header for column in table.columns if not column.origins]
