@@ -19,7 +19,7 @@ from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Subject, Values
 from prunebench.evaluation import natural_shift as evaluation
 from prunebench.evaluation.corruptions import ALL
-from prunebench.reporting import shift
+from prunebench.reporting import shift, shift_figures
 from prunebench.reporting.collect import RESULT_COLUMNS, Tables
 from prunebench.reporting.drawing import style
 from prunebench.reporting.formats import NOTHING, Table, to_latex, to_markdown
@@ -235,15 +235,15 @@ def test_tables_can_be_written_and_traced(name: str) -> None:
 @pytest.mark.parametrize(
     "criteria", [("consensus",), ("consensus", "cka", "random"), (*METRICS, "consensus", "random", "first", "last")]
 )
-@pytest.mark.parametrize("name", shift.FIGURES)
+@pytest.mark.parametrize("name", shift_figures.FIGURES)
 def test_figures_have_no_flaws(name: str, criteria: tuple[str, ...]) -> None:
     with style():
-        assert flaws(shift.FIGURES[name](suite(criteria), "cifar10, resnet20")) == []
+        assert flaws(shift_figures.FIGURES[name](suite(criteria), "cifar10, resnet20")) == []
 
 
 def test_the_map_shows_the_last_point_and_its_changes() -> None:
     with style():
-        figure = shift.FIGURES["corruption_map"](suite(replicates=1), "cifar10, resnet20")
+        figure = shift_figures.FIGURES["corruption_map"](suite(replicates=1), "cifar10, resnet20")
     panel = figure.axes[0]
     assert panel.get_title() == "one-shot, blocks5"
     assert [label.get_text() for label in panel.get_xticklabels()] == ["consensus", "cka", "random"]
@@ -257,7 +257,7 @@ def test_delivered_networks_stand_in_the_map_one_by_one() -> None:
     pruned = tables.results["schedule"] != "dense"
     tables.results.loc[pruned, "schedule"] = "delivered"
     with style():
-        figure = shift.FIGURES["corruption_map"](tables, "cifar10, resnet20")
+        figure = shift_figures.FIGURES["corruption_map"](tables, "cifar10, resnet20")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
         f"{criterion} {point}" for criterion in ("consensus", "cka", "random") for point in POINTS
     ]
@@ -266,5 +266,5 @@ def test_delivered_networks_stand_in_the_map_one_by_one() -> None:
 def test_without_a_dense_network_there_is_a_note() -> None:
     tables = suite()
     alone = replace(tables, results=tables.results[tables.results["schedule"] != "dense"])
-    for draw in shift.FIGURES.values():
+    for draw in shift_figures.FIGURES.values():
         assert "dense network to compare with" in draw(alone, "x").axes[0].texts[0].get_text()

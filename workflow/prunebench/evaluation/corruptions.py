@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -51,19 +51,24 @@ class Options(Section):
 
     images: int = Field(10_000, ge=1)
     """Test images, the same for every network; all if there are fewer."""
-    corruptions: list[Name] = Field(list(ALL), min_length=1)
-    """Names of corruptions; the mean corruption error is of those among the 15 standard ones."""
-    severities: list[Literal[1, 2, 3, 4, 5]] = Field([1, 2, 3, 4, 5], min_length=1)
+    corruptions: list[Name] | None = Field(None, min_length=1)
+    """Names of corruptions, by default all 19; the mean corruption error is of those among the 15 standard ones."""
+    severities: list[Annotated[int, Field(ge=1, le=5)]] = Field([1, 2, 3, 4, 5], min_length=1)
     """From 1, mild, to 5."""
     source: Literal["auto", "published", "made"] = "auto"
     """`published`: files of CIFAR-10-C in the data root; `made`: by this package; `auto`: published where the folder is there."""
 
     @field_validator("corruptions", "severities")
     @classmethod
-    def _distinct(cls, value: list[Any]) -> list[Any]:
-        if len(set(value)) != len(value):
+    def _distinct(cls, value: list[Any] | None) -> list[Any] | None:
+        if value is not None and len(set(value)) != len(value):
             raise ValueError("each of them once")
         return value
+
+    @property
+    def names(self) -> tuple[Name, ...]:
+        """The corruptions that are wanted."""
+        return ALL if self.corruptions is None else tuple(self.corruptions)
 
 
 def unsuited(dataset: Dataset) -> str | None:
@@ -91,7 +96,7 @@ def measure(subject: Subject) -> Values:
     dense = None
     if subject.dense is not None:
         dense = wrong if _same(subject.network, subject.dense) else _count_dense(subject, options, split, images)
-    values, undefined = summarise(wrong, dense, len(split), options.corruptions, options.severities)
+    values, undefined = summarise(wrong, dense, len(split), options.names, options.severities)
     values["published_images"] = float(images.published)
     labels = {"corrupted_images": "published" if images.published else "made with CIFAR-C's constants"}
     if undefined:
@@ -175,7 +180,7 @@ def _count_dense(subject: Subject, options: Options, split: Split, images: Store
     assert subject.dense is not None
     folder = None
     if subject.cache is not None:
-        context = [str(subject.device), images.identity, sorted(options.corruptions), sorted(options.severities)]
+        context = [str(subject.device), images.identity, sorted(options.names), sorted(options.severities)]
         folder = subject.cache / "corruption-errors" / fingerprint([_digest(subject.dense), *context])[:16]
     return _count(subject.dense, subject, options, split, images, folder)
 
@@ -201,7 +206,7 @@ def _count(network: nn.Module, subject: Subject, options: Options, split: Split,
             print(f"{path}: starting again ({error})", flush=True)
     if CLEAN not in wrong:
         wrong[CLEAN] = errors(split)
-    for name in tqdm(options.corruptions, desc="corruptions", unit="corruption", leave=False):
+    for name in tqdm(options.names, desc="corruptions", unit="corruption", leave=False):
         missing = [severity for severity in options.severities if (name, severity) not in wrong]
         for severity in missing:
             wrong[name, severity] = errors(images.read(name, severity, tqdm.write))

@@ -50,6 +50,7 @@ TABLES = {
     "energy": Place("4. Cost (measured)", "energy of each stage, and when pruning has paid for itself", "energy", of=("energy",)),
     "cost": Place("4. Cost (measured)", "latency, energy, carbon", "cost"),
     "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "cost"),
+    "robustness": Place("5. Robustness", "accuracy under attack", "robustness", of=("fgsm", "pgd", "autoattack")),
     "corruptions": Place("5. Robustness", "errors on corrupted images", "shift", of=("corruptions",)),
     "natural_shift": Place("5. Robustness", "accuracy on new test sets", "shift", of=("natural_shift",)),
     "calibration": Place("5. Robustness", "calibration and confidence", "shift", of=("calibration",)),
@@ -66,8 +67,12 @@ FIGURES = {
     "agreement": Place("3. Decisions", "agreement between criteria", "figures"),
     "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
     "energy": Place("4. Cost (measured)", "energy and carbon", "energy", of=("energy",)),
-    "corruptions": Place("5. Robustness", "errors on corrupted images", "shift", of=("corruptions",)),
-    "corruption_map": Place("5. Robustness", "errors on corrupted images, one by one", "shift", of=("corruptions",)),
+    "robustness": Place("5. Robustness", "accuracy under attack", "robustness", of=("fgsm", "pgd", "autoattack")),
+    "robustness_curve": Place(
+        "5. Robustness", "accuracy by the strength of an attack", "robustness", of=("fgsm", "pgd", "autoattack")
+    ),
+    "corruptions": Place("5. Robustness", "errors on corrupted images", "shift_figures", of=("corruptions",)),
+    "corruption_map": Place("5. Robustness", "errors on corrupted images, one by one", "shift_figures", of=("corruptions",)),
     "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",), with_control=True),
 }
 

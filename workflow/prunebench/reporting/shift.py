@@ -6,25 +6,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from prunebench.evaluation.corruptions import ALL
 from prunebench.reporting import statistics
-from prunebench.reporting.collect import DELIVERED, DENSE, Tables
-from prunebench.reporting.display import ordered_criteria, ordered_schedules, select, sort_for_display
-from prunebench.reporting.drawing import bare, ink, mean_over, note
-from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
-from prunebench.reporting.formats import MINUS, NOTHING, PLUS_MINUS, Column, Origin, Table, compact, interval, mean_sd, number
+from prunebench.reporting.collect import DENSE, Tables
+from prunebench.reporting.display import select, sort_for_display
+from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, compact, interval, mean_sd, number
 
 CORRUPTIONS, NATURAL, CALIBRATION = "corruptions", "natural_shift", "calibration"
 MEAN, CLEAN, ECE = "mean_corruption_error_percent", "clean_error_percent", "expected_calibration_error_percent"
-_NETWORK = [*statistics.POINT, "criterion"]
-_FLOPS = ("complexity", "flops_reduction_percent")
+NETWORK = [*statistics.POINT, "criterion"]
+FLOPS = ("complexity", "flops_reduction_percent")
 _GROUPS = ("noise", "blur", "weather", "digital", "extra")
 # Whether more is better is the reader's to say: verdicts tell the direction alone.
 _WORDS = {"better": "higher", "worse": "lower"}
@@ -45,11 +38,11 @@ def by_network(results: pd.DataFrame, evaluation: str, quantities: Mapping[str, 
     Returns:
         Columns of the network, ``blocks_removed``, ``flops_reduction_percent`` and those wanted; ``nan`` where not known.
     """
-    keys = [*_NETWORK, "replicate", "draw"]
+    keys = [*NETWORK, "replicate", "draw"]
     frame = results.loc[results["evaluation"] == evaluation, [*keys, "blocks_removed"]].drop_duplicates().set_index(keys)
-    for column, (source, quantity) in {**quantities, _FLOPS[1]: _FLOPS}.items():
+    for column, (source, quantity) in {**quantities, FLOPS[1]: FLOPS}.items():
         frame[column] = select(results, source, quantity).set_index(keys)["value"]
-    frame.loc[frame.index.get_level_values("schedule") == DENSE, _FLOPS[1]] = 0.0
+    frame.loc[frame.index.get_level_values("schedule") == DENSE, FLOPS[1]] = 0.0
     return frame.reset_index()
 
 
@@ -70,10 +63,10 @@ def summarise(
         95 % t interval (not adjusted), and ``..._change_verdict`` after Holm's adjustment.
     """
     networks = by_network(results, evaluation, quantities)
-    columns = [*quantities, _FLOPS[1], "blocks_removed"]
-    replicates = networks.groupby([*_NETWORK, "replicate"], as_index=False)[columns].mean()
-    groups = replicates.groupby(_NETWORK)
-    table = groups[["blocks_removed", _FLOPS[1]]].mean()
+    columns = [*quantities, FLOPS[1], "blocks_removed"]
+    replicates = networks.groupby([*NETWORK, "replicate"], as_index=False)[columns].mean()
+    groups = replicates.groupby(NETWORK)
+    table = groups[["blocks_removed", FLOPS[1]]].mean()
     table["n"] = groups["replicate"].nunique()
     for column in quantities:
         table[f"{column}_mean"], table[f"{column}_sd"] = groups[column].mean(), groups[column].std(ddof=1)
@@ -84,11 +77,11 @@ def summarise(
             columns={"mean_difference": stem, "ci_low": f"{stem}_low", "ci_high": f"{stem}_high", "verdict": f"{stem}_verdict"}
         )
         found[f"{stem}_verdict"] = found[f"{stem}_verdict"].replace(_WORDS)
-        table = table.merge(found[[*_NETWORK, *(name for name in found if str(name).startswith(stem))]], on=_NETWORK, how="left")
+        table = table.merge(found[[*NETWORK, *(name for name in found if str(name).startswith(stem))]], on=NETWORK, how="left")
     return sort_for_display(table)
 
 
-def _known(results: pd.DataFrame, evaluation: str, quantities: Iterable[str]) -> dict[str, tuple[str, str]]:
+def known(results: pd.DataFrame, evaluation: str, quantities: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Those of an evaluation's quantities that a suite has."""
     found = set(results.loc[results["evaluation"] == evaluation, "quantity"])
     return {quantity: (evaluation, quantity) for quantity in quantities if quantity in found}
@@ -110,7 +103,7 @@ def _columns() -> list[Column]:
     return [
         Column("Point", lambda row: row.operating_point, right=False),
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=(Origin("results", *_FLOPS),)),
+        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=(Origin("results", *FLOPS),)),
         Column("n", lambda row: str(row.n)),
     ]
 
@@ -158,7 +151,7 @@ def _corruptions(tables: Tables) -> Table:
     }
     groups = {f"{group}_mean_error_percent": f"{group.capitalize()} (%)" for group in _GROUPS}
     each = [f"{name}_error_percent" for name in ALL]
-    wanted = _known(results, CORRUPTIONS, [CLEAN, MEAN, *ratios, *groups, *each])
+    wanted = known(results, CORRUPTIONS, [CLEAN, MEAN, *ratios, *groups, *each])
     columns = [*_columns(), _mean("Clean error (%)", CORRUPTIONS, CLEAN)]
     if MEAN in wanted:
         columns += [_mean("Corruption error (%)", CORRUPTIONS, MEAN), _change("Against dense (pp)", CORRUPTIONS, MEAN)]
@@ -190,7 +183,7 @@ def _where(results: pd.DataFrame) -> str:
 def _natural(tables: Tables) -> Table:
     results = tables.results
     official = "test_accuracy_percent"
-    sets = {name: label for name, label in _SETS.items() if _known(results, NATURAL, [f"{name}_gap_pp"])}
+    sets = {name: label for name, label in _SETS.items() if known(results, NATURAL, [f"{name}_gap_pp"])}
     shown = [f"{name}_{what}" for name in sets for what in ("accuracy_percent", "gap_pp")]
     columns = [*_columns(), _mean("Test accuracy (%)", NATURAL, official)]
     for name, label in sets.items():
@@ -206,7 +199,7 @@ def _natural(tables: Tables) -> Table:
     )
     compared = [f"{name}_gap_pp" for name in sets]
     return Table(
-        "natural_shift", caption, summarise(results, NATURAL, _known(results, NATURAL, [official, *shown]), compared), columns
+        "natural_shift", caption, summarise(results, NATURAL, known(results, NATURAL, [official, *shown]), compared), columns
     )
 
 
@@ -239,144 +232,8 @@ def _calibration(tables: Tables) -> Table:
     return Table("calibration", caption, summarise(results, CALIBRATION, wanted, [ECE]), columns)
 
 
-# --- figures ---------------------------------------------------------------------------------------------------------
-
-
-def changes(results: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
-    """Errors of pruned networks on corrupted images less the dense network's of the same replicate, in percentage points.
-
-    Returns:
-        One row for each network and quantity: columns of the network, ``flops_reduction_percent``, ``quantity``, ``change_pp``.
-    """
-    wanted = _known(results, CORRUPTIONS, quantities)
-    networks = by_network(results, CORRUPTIONS, wanted)
-    kept = [*_NETWORK, "replicate", "draw", "blocks_removed", _FLOPS[1]]
-    long = networks.melt(kept, list(wanted), var_name="quantity", value_name="error").dropna(subset=["error"])
-    shared = ["dataset", "model", "replicate", "quantity"]
-    dense = long.loc[long["schedule"] == DENSE, [*shared, "error"]]
-    pairs = long[long["schedule"] != DENSE].merge(dense, on=shared, suffixes=("", "_dense"))
-    pairs["change_pp"] = pairs["error"] - pairs["error_dense"]
-    return pairs
-
-
-def _figure(tables: Tables, title: str) -> Figure:
-    """Change of accuracy by criterion against FLOPs reduction: above on the clean images, below under corruption."""
-    found = changes(tables.results, [CLEAN, MEAN]).dropna(subset=[_FLOPS[1]])
-    # As accuracy, so that down is bad in both rows and in the figure of accuracy.
-    found["change_pp"] = -found["change_pp"]
-    schedules = ordered_schedules(found["schedule"])
-    rows = [
-        (quantity, words) for quantity, words in ((CLEAN, "clean"), (MEAN, "corrupted")) if (found["quantity"] == quantity).any()
-    ]
-    if not schedules or len(rows) < 2:
-        return note(
-            title, "No pruned network has errors on corrupted images, a FLOPs reduction and a dense network to compare with."
-        )
-    criteria = ordered_criteria(found["criterion"])
-    looks = looks_of(criteria)
-    legend = legend_of(criteria, looks, spread=found["replicate"].nunique() > 1)
-    figure = Figure(figsize=(3.1 * len(schedules) + 2.3, 5.4), layout="constrained")
-    panels = figure.subplots(2, len(schedules), sharey=True, sharex="col", squeeze=False)
-    for line, (quantity, words) in zip(panels, rows, strict=True):
-        for panel, schedule in zip(line, schedules, strict=True):
-            here = found[(found["schedule"] == schedule) & (found["quantity"] == quantity)]
-            criteria_panel(panel, here, looks)
-            panel.set_title(f"{schedule}, {words} images", fontsize=8.5)
-        line[0].set_ylabel("Accuracy change\nagainst dense (pp)")
-    for panel in panels[-1]:
-        panel.set_xlabel("FLOPs reduction (%)")
-    figure.suptitle(title, fontsize=9.5)
-    figure.legend(handles=legend, loc="outside right upper", frameon=False, handlelength=3.4)
-    return figure
-
-
-def _map(tables: Tables, title: str) -> Figure:
-    """Heat map: change of the error under each corruption, at the operating point of each schedule that removes the most."""
-    quantities = [CLEAN, *(f"{name}_error_percent" for name in ALL)]
-    found = changes(tables.results, quantities)
-    schedules = ordered_schedules(found["schedule"])
-    if not schedules:
-        return note(title, "No pruned network has errors on corrupted images and a dense network to compare with.")
-    shown = [quantity for quantity in quantities if (found["quantity"] == quantity).any()]
-    panels_of = {}
-    for schedule in schedules:
-        words, columns, here = _networks(found[found["schedule"] == schedule], schedule)
-        means = here.groupby(["quantity", "column", "replicate"])["change_pp"].mean().groupby(["quantity", "column"]).mean()
-        panels_of[words] = means.unstack("column").reindex(index=shown, columns=columns)
-    limit = max(1.0, max(float(np.nanmax(np.abs(means.to_numpy()))) for means in panels_of.values()))
-    widths = [len(means.columns) for means in panels_of.values()]
-    figure = Figure(
-        figsize=(max(4.6, 0.36 * sum(widths) + 0.3 * len(widths) + 2.2), 0.21 * len(shown) + 2.1), layout="constrained"
-    )
-    panels = figure.subplots(1, len(panels_of), squeeze=False, sharey=True, width_ratios=widths)[0]
-    for panel, (title_of, means) in zip(panels, panels_of.items(), strict=True):
-        _signed_cells(panel, means.to_numpy(), limit)
-        panel.set_xticks(range(len(means.columns)), list(means.columns), rotation=90)
-        panel.set_title(title_of, fontsize=8.5)
-        for edge in _edges(shown):
-            panel.axhline(edge - 0.5, color="white", linewidth=3)
-    panels[0].set_yticks(range(len(shown)), [_words(quantity) for quantity in shown])
-    figure.suptitle(title, fontsize=9.5)
-    mapped = mpl.cm.ScalarMappable(Normalize(-limit, limit), "RdBu_r")
-    bar = figure.colorbar(mapped, ax=list(panels), pad=0.02, aspect=25)
-    bar.set_label("Error against dense (pp)" + mean_over(found["replicate"].nunique()))
-    bar.outline.set_visible(False)
-    return figure
-
-
-def _networks(rows: pd.DataFrame, schedule: str) -> tuple[str, list[str], pd.DataFrame]:
-    """What a panel shows: its title, its columns, and the rows with their ``column``.
-
-    Criteria share their operating points, and stand side by side at the last. Delivered networks have points of their own: all are shown.
-    """
-    if schedule == DELIVERED:
-        order: pd.DataFrame = rows.groupby(["criterion", "operating_point"])[_FLOPS[1]].mean().fillna(0).reset_index()
-        methods = ordered_criteria(order["criterion"])
-        order["method"] = order["criterion"].map(methods.index)
-        order = order.sort_values(["method", _FLOPS[1], "operating_point"])
-        columns = [f"{method} {point}" for method, point in zip(order["criterion"], order["operating_point"], strict=True)]
-        return schedule, columns, rows.assign(column=rows["criterion"] + " " + rows["operating_point"])
-    furthest = (
-        rows.groupby("operating_point")[[_FLOPS[1], "blocks_removed"]]
-        .mean()
-        .fillna(-1)
-        .sort_values([_FLOPS[1], "blocks_removed"])
-    )
-    last = str(furthest.index[-1])
-    here = rows[rows["operating_point"] == last]
-    return f"{schedule}, {last}", ordered_criteria(here["criterion"]), here.assign(column=here["criterion"])
-
-
-def _words(quantity: str) -> str:
-    return (
-        "no corruption"
-        if quantity == CLEAN
-        else quantity.removesuffix("_error_percent").replace("_", " ").replace("jpeg", "JPEG")
-    )
-
-
-def _edges(quantities: list[str]) -> list[int]:
-    """Rows at which another group of corruptions begins."""
-    sizes = (3, 4, 4, 4, 4)
-    groups = [group for group, size in enumerate(sizes) for _ in range(size)]
-    group = {CLEAN: -1, **{f"{name}_error_percent": number for name, number in zip(ALL, groups, strict=True)}}
-    return [row for row in range(1, len(quantities)) if group[quantities[row]] != group[quantities[row - 1]]]
-
-
-def _signed_cells(axes: Axes, values: Any, limit: float) -> None:
-    """A heat map around zero with a number in every cell that has a value."""
-    norm, colours = Normalize(-limit, limit), mpl.colormaps["RdBu_r"]
-    axes.imshow(np.ma.masked_invalid(values), cmap="RdBu_r", norm=norm, aspect="auto")
-    for (i, j), value in np.ndenumerate(values):
-        if not math.isnan(value):
-            text = f"{value:+z.1f}" if abs(value) < 9.95 else f"{value:+.0f}"
-            axes.text(j, i, text.replace("-", MINUS), ha="center", va="center", fontsize=5.8, color=ink(colours(norm(value))))
-    bare(axes)
-
-
 TABLES: dict[str, Callable[[Tables], Table]] = {
     "corruptions": _corruptions,
     "natural_shift": _natural,
     "calibration": _calibration,
 }
-FIGURES: dict[str, Callable[[Tables, str], Figure]] = {"corruptions": _figure, "corruption_map": _map}
