@@ -20,6 +20,7 @@ from prunebench.data import Dataset, find_dataset
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, find_evaluation
 from prunebench.models import Architecture, Model, find_model
+from prunebench.reporting import ENOUGH, without_table
 from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
 
 SCHEDULES = ("one-shot", "iterative", "one-shot-filters")
@@ -90,7 +91,10 @@ def subjects(suite: Suite) -> set[str]:
     audits = any(audited(suite, *pair) for pair in pairs(suite))
     found = {"oracle": asks_oracle(suite), "consensus": votes, "audit": audits}
     found["audit_choices"] = audits and suite.audit.criteria
-    evaluated = {find_evaluation(item.evaluation).name for item in suite.evaluations}
+    evaluations = [find_evaluation(item.evaluation) for item in suite.evaluations]
+    evaluated = {evaluation.name for evaluation in evaluations}
+    found["ranks"] = suite.replicates >= ENOUGH
+    found["further"] = without_table(evaluation.name for evaluation in evaluations if evaluation.per == "network")
     return {name for name, there in found.items() if there} | evaluated
 
 
