@@ -45,7 +45,8 @@ def by_network(results: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns of the network, ``replicate``, ``draw``, ``blocks_removed``, ``flops_reduction_percent``, ``attack``, ``threat``
         (``linf_eps8_255``), ``norm``, ``size``, ``robust`` (robust accuracy in %), ``clean`` (accuracy on the same images in %),
-        ``images``, ``unreliable`` (1 if the evaluation says so or a weaker attack leaves less, else 0), ``change_pp`` (``robust`` minus that of the dense network of the same replicate),
+        ``images``, ``unreliable`` (1 if the evaluation says so or a weaker attack leaves less, else 0), ``change_pp``
+        (``robust`` minus that of the dense network of the same replicate),
         ``source``.
     """
     attacked = results[results["evaluation"].isin(list(ATTACKS))]
