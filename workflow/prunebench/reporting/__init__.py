@@ -55,6 +55,9 @@ TABLES = {
     "cost": Place("4. Cost (measured)", "latency, energy, carbon", "cost"),
     "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "cost"),
     "robustness": Place("5. Robustness", "accuracy under attack", "robustness", of=("fgsm", "pgd", "autoattack")),
+    "corruptions": Place("5. Robustness", "errors on corrupted images", "shift", of=("corruptions",)),
+    "natural_shift": Place("5. Robustness", "accuracy on new test sets", "shift", of=("natural_shift",)),
+    "calibration": Place("5. Robustness", "calibration and confidence", "shift", of=("calibration",)),
     "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",)),
     "evaluations": Place("6. Further evaluations", "every quantity that no other table shows", "evaluations", of=("further",)),
 }
@@ -75,6 +78,8 @@ FIGURES = {
     "robustness_curve": Place(
         "5. Robustness", "accuracy by the strength of an attack", "robustness", of=("fgsm", "pgd", "autoattack")
     ),
+    "corruptions": Place("5. Robustness", "errors on corrupted images", "shift_figures", of=("corruptions",)),
+    "corruption_map": Place("5. Robustness", "errors on corrupted images, one by one", "shift_figures", of=("corruptions",)),
     "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",), with_control=True),
 }
 
