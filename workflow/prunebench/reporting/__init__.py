@@ -64,9 +64,9 @@ FIGURES = {
     "agreement": Place("3. Decisions", "agreement between criteria", "figures"),
     "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
     "energy": Place("4. Cost (measured)", "energy and carbon", "energy", of=("energy",)),
-    "robustness": Place("5. Robustness", "accuracy under attack", "robustness", of=("fgsm", "pgd", "autoattack")),
+    "robustness": Place("5. Robustness", "accuracy under attack", "robustness_figures", of=("fgsm", "pgd", "autoattack")),
     "robustness_curve": Place(
-        "5. Robustness", "accuracy by the strength of an attack", "robustness", of=("fgsm", "pgd", "autoattack")
+        "5. Robustness", "accuracy by the strength of an attack", "robustness_figures", of=("fgsm", "pgd", "autoattack")
     ),
     "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",), with_control=True),
 }
