@@ -194,6 +194,13 @@ def _figures(options: argparse.Namespace) -> None:
     write_figures(options.tables, options.out)
 
 
+def _trace(options: argparse.Namespace) -> None:
+    from prunebench.reporting.trace import report, trace
+
+    found = trace(options.table, options.row, options.column)
+    print(report(found, options.table.parent, at_most=len(found.values) if options.all else 30))
+
+
 def _check(options: argparse.Namespace) -> None:
     from prunebench.config import read
 
@@ -364,6 +371,21 @@ def parser() -> argparse.ArgumentParser:
         "--networks", type=Path, nargs="+", required=True, metavar="PATH", help="networks made from it, in order, as --dense"
     )
     audit.add_argument("--out", type=Path, metavar="PATH", help="audit.csv, a row for each block of each network")
+    where = add(
+        "trace",
+        _trace,
+        "Say where a number of a table comes from: the values that it was made from, their files and provenance.",
+        settings=False,
+    )
+    where.add_argument("table", type=Path, help="results/<suite>/tables/accuracy.csv, or .md or .tex")
+    where.add_argument(
+        "--row",
+        required=True,
+        metavar="COLUMN=VALUE,...",
+        help="columns of the CSV file, or headers as shown, until one row is left; or its number in the CSV file, from 1",
+    )
+    where.add_argument("--column", required=True, metavar="NAME", help="a column of the CSV file, or a header as shown")
+    where.add_argument("--all", action="store_true", help="write out all values, not the first 30")
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)

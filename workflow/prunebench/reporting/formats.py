@@ -68,17 +68,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown to readers: its header and the text of its cell in a row.
-
-    ``origins`` say what the cell was made from, ``data`` which columns of the CSV file it shows; without any, ``prunebench trace``
-    knows the column by its header alone.
-    """
+    """How a column is shown to readers: its header, the text of its cell in a row, and what the cell was made from."""
 
     header: str
     cell: Callable[[Any], str]
     right: bool = True
     origins: tuple[Origin, ...] = ()
-    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from prunebench import artifacts, reporting
-from prunebench.reporting import maker, quality, shown, statistics
+from prunebench.criteria.consensus import METRICS
+from prunebench.reporting import maker, origins, quality, shown, statistics
 from prunebench.reporting.collect import DENSE, ORACLE, SCORING, TRAINING, Tables, read_tables
 from prunebench.reporting.display import (
     BASELINES,
@@ -28,6 +29,7 @@ from prunebench.reporting.formats import (
     NOTHING,
     PLUS_MINUS,
     Column,
+    Origin,
     Table,
     compact,
     equals,
@@ -120,17 +122,22 @@ def _accuracy(results: pd.DataFrame) -> Table:
     columns = [
         Column("Point", lambda row: row.operating_point, right=False),
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Blocks removed", lambda row: number(row.blocks_removed, 0)),
-        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2)),
-        Column("Accuracy (%)", lambda row: mean_sd(row.accuracy_percent_mean, row.accuracy_percent_sd, sign=False)),
+        Column("Blocks removed", lambda row: number(row.blocks_removed, 0), origins=origins.BLOCKS),
+        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=origins.FLOPS),
+        Column(
+            "Accuracy (%)",
+            lambda row: mean_sd(row.accuracy_percent_mean, row.accuracy_percent_sd, sign=False),
+            origins=origins.ACCURACY,
+        ),
         Column(
             "\u0394 before fine-tuning (pp)",
             lambda row: mean_sd(row.change_before_fine_tuning_pp_mean, row.change_before_fine_tuning_pp_sd),
+            origins=origins.CHANGE_BEFORE,
         ),
-        Column("\u0394 after (pp)", lambda row: mean_sd(row.change_pp_mean, row.change_pp_sd)),
-        Column("n", lambda row: str(row.n)),
-        Column("Epochs per block", lambda row: compact(row.epochs_per_block)),
-        Column("Epochs", lambda row: compact(row.epochs)),
+        Column("\u0394 after (pp)", lambda row: mean_sd(row.change_pp_mean, row.change_pp_sd), origins=origins.CHANGE),
+        Column("n", lambda row: str(row.n), origins=origins.ACCURACY),
+        Column("Epochs per block", lambda row: compact(row.epochs_per_block), origins=origins.EPOCHS_PER_BLOCK),
+        Column("Epochs", lambda row: compact(row.epochs), origins=origins.EPOCHS),
     ]
     caption = (
         "Accuracy on the test images. \u0394: change against the dense network of the same replicate, in percentage "
@@ -141,16 +148,17 @@ def _accuracy(results: pd.DataFrame) -> Table:
 
 
 def _versus(comparison: pd.DataFrame, against: str) -> Table:
+    made_from = origins.versus(against)
     columns = [
         Column("Point", lambda row: row.operating_point, right=False),
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Blocks removed", lambda row: number(row.blocks_removed, 0)),
-        Column("n", lambda row: str(row.n)),
-        Column(f"Difference to {against} (pp)", lambda row: number(row.mean_difference, 2, sign=True)),
-        Column("95 % interval (pp)", lambda row: interval(row.ci_low, row.ci_high)),
-        Column("p", lambda row: p_text(row.p_value)),
-        Column("p (Holm)", lambda row: p_text(row.p_holm)),
-        Column("Verdict", lambda row: row.verdict, right=False),
+        Column("Blocks removed", lambda row: number(row.blocks_removed, 0), origins=origins.BLOCKS),
+        Column("n", lambda row: str(row.n), origins=made_from),
+        Column(f"Difference to {against} (pp)", lambda row: number(row.mean_difference, 2, sign=True), origins=made_from),
+        Column("95 % interval (pp)", lambda row: interval(row.ci_low, row.ci_high), origins=made_from),
+        Column("p", lambda row: p_text(row.p_value), origins=made_from),
+        Column("p (Holm)", lambda row: p_text(row.p_holm), origins=origins.family(against)),
+        Column("Verdict", lambda row: row.verdict, right=False, origins=origins.family(against)),
     ]
     other = "the dense network" if against == DENSE else f"{against} removal"
     caption = (
@@ -201,11 +209,15 @@ def _headline(results: pd.DataFrame, versus_random: pd.DataFrame) -> Table:
     columns = [
         Column("Schedule", lambda row: row.schedule, right=False),
         Column("Point", lambda row: row.operating_point, right=False),
-        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2)),
-        Column("Best criterion", lambda row: row.best_criterion, right=False),
-        Column("\u0394 best (pp)", lambda row: number(row.best_change_pp, 2, sign=True)),
-        *(Column(f"\u0394 {name} (pp)", partial(_change_of, name)) for name in BASELINES),
-        Column("Against random", lambda row: row.sentence, right=False),
+        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=origins.FLOPS),
+        Column("Best criterion", lambda row: row.best_criterion, right=False, origins=origins.change_of("*")),
+        Column(
+            "\u0394 best (pp)",
+            lambda row: number(row.best_change_pp, 2, sign=True),
+            origins=origins.change_of("{best_criterion}"),
+        ),
+        *(Column(f"\u0394 {name} (pp)", partial(_change_of, name), origins=origins.change_of(name)) for name in BASELINES),
+        Column("Against random", lambda row: row.sentence, right=False, origins=origins.family("random")),
     ]
     caption = (
         "The criterion with the highest mean test accuracy at each operating point beside the baselines. \u0394: "
@@ -317,7 +329,8 @@ def _latency_columns(names: Iterable[str]) -> Iterator[Column]:
             return text
 
         note = f"median ({spread.removeprefix(stem)[1:-3].upper()})" if spread else "median"
-        yield Column(f"Latency, batch {batch}: {note} (ms)", cell)
+        made_from = origins.measured(*f"{stem}_*_ms".split(".", 1))
+        yield Column(f"Latency, batch {batch}: {note} (ms)", cell, origins=made_from)
 
 
 def _energy_columns(names: Iterable[str]) -> Iterator[Column]:
@@ -338,7 +351,7 @@ def _energy_columns(names: Iterable[str]) -> Iterator[Column]:
             mark = {"measured": " (m)", "estimated": " (e)"}.get(row.get(method), " (?)")
             return significant(row[name]) + ("" if math.isnan(row[name]) else mark)
 
-        yield Column(f"{header[0].upper()}{header[1:]} ({_UNITS[unit]})", cell)
+        yield Column(f"{header[0].upper()}{header[1:]} ({_UNITS[unit]})", cell, origins=origins.measured(evaluation, quantity))
 
 
 def summarise_scoring(measured: pd.DataFrame) -> pd.DataFrame:
@@ -364,11 +377,11 @@ def summarise_scoring(measured: pd.DataFrame) -> pd.DataFrame:
 def _scoring_cost(measured: pd.DataFrame) -> Table:
     columns = [
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Images", lambda row: compact(row.images)),
-        Column("Forward passes", lambda row: compact(row.forward_passes)),
-        Column("Backward passes", lambda row: compact(row.backward_passes)),
-        Column("Seconds", lambda row: mean_sd(row.seconds_mean, row.seconds_sd, sign=False)),
-        Column("n", lambda row: str(row.n)),
+        Column("Images", lambda row: compact(row.images), origins=origins.scoring("images")),
+        Column("Forward passes", lambda row: compact(row.forward_passes), origins=origins.scoring("forward_passes")),
+        Column("Backward passes", lambda row: compact(row.backward_passes), origins=origins.scoring("backward_passes")),
+        Column("Seconds", lambda row: mean_sd(row.seconds_mean, row.seconds_sd, sign=False), origins=origins.scoring("seconds")),
+        Column("n", lambda row: str(row.n), origins=origins.scoring("seconds")),
     ]
     caption = (
         "Cost of scoring every block of the dense network once. Passes as recorded when scoring; seconds are measured, "
@@ -380,16 +393,17 @@ def _scoring_cost(measured: pd.DataFrame) -> Table:
 
 def _quality(tidy: Tables) -> Table:
     first = f"relative_regret_first{quality.FIRST}"
+    held = (*origins.ORACLE, *origins.SCORES)
     columns = [
         Column("Fine-tuning (epochs)", lambda row: str(row.fine_tuning_epochs)),
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Kendall's \u03c4", lambda row: _bounded(row, "tau")),
-        Column("Regret (nats)", lambda row: _bounded(row, "regret_nats", digits=3)),
-        Column("Relative regret", lambda row: _bounded(row, "relative_regret")),
-        Column(f"Relative regret, first {quality.FIRST}", lambda row: _bounded(row, first)),
-        Column("Forward passes", lambda row: compact(row.forward_passes)),
-        Column("Backward passes", lambda row: compact(row.backward_passes)),
-        Column("n", lambda row: str(row.n)),
+        Column("Kendall's \u03c4", lambda row: _bounded(row, "tau"), origins=held),
+        Column("Regret (nats)", lambda row: _bounded(row, "regret_nats", digits=3), origins=held),
+        Column("Relative regret", lambda row: _bounded(row, "relative_regret"), origins=held),
+        Column(f"Relative regret, first {quality.FIRST}", lambda row: _bounded(row, first), origins=held),
+        Column("Forward passes", lambda row: compact(row.forward_passes), origins=origins.scoring("forward_passes")),
+        Column("Backward passes", lambda row: compact(row.backward_passes), origins=origins.scoring("backward_passes")),
+        Column("n", lambda row: str(row.n), origins=held),
     ]
     data = quality.quality(tidy)
     bounds = f"95 % percentile bootstrap intervals over {' or '.join(data['resampled'].unique())}"
@@ -424,19 +438,22 @@ def _change_in(name: str, row: Any) -> str:
 
 def _consensus_parts(tidy: Tables) -> Table:
     data = quality.consensus_parts(tidy)
+    # The consensus is made anew of the metrics' scores, with and without one of them.
+    votes = (Origin("scores", schedule=DENSE, criterion=tuple(METRICS)),)
     columns = [
         Column("Consensus", lambda row: row.consensus, right=False),
         Column("Metric left out", lambda row: row.metric, right=False),
-        Column("\u03c4 of the metric with the consensus", lambda row: number(row.tau_with_consensus, 2)),
-        Column("\u03c4 of the rest with the consensus", lambda row: number(row.tau_without, 2)),
+        Column("\u03c4 of the metric with the consensus", lambda row: number(row.tau_with_consensus, 2), origins=votes),
+        Column("\u03c4 of the rest with the consensus", lambda row: number(row.tau_without, 2), origins=votes),
     ]
     for name in data.columns:
         if match := re.fullmatch(r"changed_of_first_(\d+)", name):
-            columns.append(Column(f"Changed of first {match[1]}", partial(_count_in, name)))
+            columns.append(Column(f"Changed of first {match[1]}", partial(_count_in, name), origins=votes))
         elif match := re.fullmatch(r"(tau|relative_regret)_change_(\d+)", name):
             what = "\u03c4" if match[1] == "tau" else "relative regret"
-            columns.append(Column(f"\u0394 {what}, {match[2]} epoch{'s' * (match[2] != '1')}", partial(_change_in, name)))
-    columns.append(Column("n", lambda row: str(row.n)))
+            header = f"\u0394 {what}, {match[2]} epoch{'s' * (match[2] != '1')}"
+            columns.append(Column(header, partial(_change_in, name), origins=(*votes, *origins.ORACLE)))
+    columns.append(Column("n", lambda row: str(row.n), origins=votes))
     caption = (
         "What each metric contributes to the consensus of eight: the consensus without it against the full one, by the dense "
         "network's scores; means over n replicates. \u03c4: Kendall's tau-b over the candidate blocks; the rest: the other seven. "
