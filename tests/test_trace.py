@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from prunebench.cli import main
 from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import collect, maker, tables
-from prunebench.reporting.trace import report, trace
+from prunebench.reporting.collect import Tables
+from prunebench.reporting.formats import Table
+from prunebench.reporting.trace import Trace, find, report, row_number, trace
 from test_reporting import build_suite
 
 ROW = "criterion=cka,operating_point=blocks5,schedule=one-shot"
@@ -30,46 +33,66 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@dataclass
+class Made:
+    """The suite's tables, made once."""
+
+    tidy: Tables
+    tables: dict[str, Table]
+    suite: Path
+
+    def trace(self, table: str, row: str, column: str) -> Trace:
+        return find(self.tables[table], self.tidy, row_number(self.tables[table], row), column)
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> Made:
+    tidy = collect.read_tables(folder)
+    places = reporting.shown(reporting.TABLES, tidy.subjects())
+    tables_ = {name: maker("TABLES", name, place)(tidy) for name, place in places.items()}
+    return Made(tidy, tables_, folder.parent)
+
+
 @pytest.mark.parametrize("column", ["accuracy_percent_mean", "accuracy_percent_sd", "Accuracy (%)"])
-def test_a_mean_comes_from_the_accuracies_of_its_replicates(folder: Path, column: str) -> None:
-    found = trace(folder / "accuracy.csv", ROW, column)
+def test_a_mean_comes_from_the_accuracies_of_its_replicates(made: Made, column: str) -> None:
+    found = made.trace("accuracy", ROW, column)
     assert [value.row["replicate"] for value in found.values] == [0, 1]
     assert {value.row["quantity"] for value in found.values} == {"accuracy_percent"}
     assert {(value.row["criterion"], value.row["operating_point"]) for value in found.values} == {("cka", "blocks5")}
     mean = np.mean([value.row["value"] for value in found.values])
-    shown = trace(folder / "accuracy.csv", ROW, "Accuracy (%)")
+    shown = made.trace("accuracy", ROW, "Accuracy (%)")
     assert shown.data["accuracy_percent_mean"] == pytest.approx(mean) and f"{mean:.2f}" in shown.text
-    assert all((folder.parent / value.source).exists() for value in found.values)
+    assert all((made.suite / value.source).exists() for value in found.values)
 
 
-def test_lines_are_those_of_the_file(folder: Path) -> None:
+def test_lines_are_those_of_the_file(folder: Path, made: Made) -> None:
     lines = (folder / "results.csv").read_text().splitlines()
-    for value in trace(folder / "accuracy.md", ROW, "Accuracy (%)").values:
+    for value in made.trace("accuracy", ROW, "Accuracy (%)").values:
         assert lines[value.line - 1].endswith(f"accuracy_percent,{value.row['value']!r},{value.source}")
 
 
-def test_a_change_comes_from_the_dense_network_too(folder: Path) -> None:
-    values = trace(folder / "accuracy.csv", ROW, "change_pp_mean").values
+def test_a_change_comes_from_the_dense_network_too(made: Made) -> None:
+    values = made.trace("accuracy", ROW, "change_pp_mean").values
     by = {(value.row["schedule"], value.row["replicate"]): value.row["value"] for value in values}
     assert set(by) == {("one-shot", 0), ("one-shot", 1), ("dense", 0), ("dense", 1)}
     change = np.mean([by["one-shot", r] - by["dense", r] for r in (0, 1)])
-    assert trace(folder / "accuracy.csv", ROW, "Δ after (pp)").data["change_pp_mean"] == pytest.approx(change)
+    assert made.trace("accuracy", ROW, "Δ after (pp)").data["change_pp_mean"] == pytest.approx(change)
 
 
-def test_a_comparison_comes_from_the_baseline_and_its_adjustment_from_the_family(folder: Path) -> None:
-    pairs = trace(folder / "versus_random.csv", ROW, "p_value").values
+def test_a_comparison_comes_from_the_baseline_and_its_adjustment_from_the_family(made: Made) -> None:
+    pairs = made.trace("versus_random", ROW, "p_value").values
     assert {value.row["criterion"] for value in pairs} == {"cka", "random"}
     assert {value.row["draw"] for value in pairs if value.row["criterion"] == "random"} == {0, 1}
-    family = trace(folder / "versus_random.csv", ROW, "p_holm").values
+    family = made.trace("versus_random", ROW, "p_holm").values
     assert {value.row["criterion"] for value in family} == {"consensus", *METRICS, "random", "first"}
     assert {value.row["schedule"] for value in family} == {"one-shot"}
 
 
-def test_the_headline_comes_from_the_criterion_that_it_names(folder: Path) -> None:
-    best = trace(folder / "headline.csv", "1", "best_criterion").text
-    values = trace(folder / "headline.csv", "1", "best_change_pp").values
+def test_the_headline_comes_from_the_criterion_that_it_names(made: Made) -> None:
+    best = made.trace("headline", "1", "best_criterion").text
+    values = made.trace("headline", "1", "best_change_pp").values
     assert {value.row["criterion"] for value in values} == {best, "dense"}
-    values = trace(folder / "headline.csv", "1", "first_change_pp").values
+    values = made.trace("headline", "1", "first_change_pp").values
     assert {value.row["criterion"] for value in values} == {"first", "dense"}
 
 
@@ -85,28 +108,24 @@ def test_the_headline_comes_from_the_criterion_that_it_names(folder: Path) -> No
         ("accuracy", ROW, "Blocks removed", {"training.json", "complexity.json"}),
     ],
 )
-def test_tables_of_other_files_name_files_that_are_there(
-    folder: Path, table: str, row: str, column: str, files: set[str]
-) -> None:
-    found = trace(folder / f"{table}.csv", row, column)
-    suite = next(folder.parent.glob("results/tiny"))
+def test_tables_of_other_files_name_files_that_are_there(made: Made, table: str, row: str, column: str, files: set[str]) -> None:
+    found = made.trace(table, row, column)
     sources = {value.source for value in found.values}
     assert {source.rpartition("/")[2] for source in sources} == files
     # What the workflow would have written is there; the made-up suite has no scoring.json.
-    assert all((suite / source).exists() for source in sources if not source.endswith("scoring.json"))
+    assert all((made.suite / source).exists() for source in sources if not source.endswith("scoring.json"))
 
 
-def test_quality_comes_from_every_block_of_its_own_fine_tuning_alone(folder: Path) -> None:
-    values = trace(folder / "quality.csv", "criterion=cka,fine_tuning_epochs=1", "tau").values
+def test_quality_comes_from_every_block_of_its_own_fine_tuning_alone(made: Made) -> None:
+    values = made.trace("quality", "criterion=cka,fine_tuning_epochs=1", "tau").values
     losses = [value.row for value in values if value.tidy == "oracle"]
     assert {row["fine_tuning_epochs"] for row in losses} == {1} and len(losses) == 2 * 12
     scores = [value.row for value in values if value.tidy == "scores"]
     assert {(row["criterion"], row["schedule"], row["step"]) for row in scores} == {("cka", "dense", 0)} and len(scores) == 2 * 12
 
 
-def test_every_column_of_every_table_has_an_origin_or_says_which_row_it_is(folder: Path) -> None:
+def test_every_column_of_every_table_has_an_origin_or_says_which_row_it_is(folder: Path, made: Made) -> None:
     """A column without one can only name its row: then it reads nothing but keys."""
-    tidy = collect.read_tables(folder)
     keys = {
         "dataset",
         "model",
@@ -118,25 +137,22 @@ def test_every_column_of_every_table_has_an_origin_or_says_which_row_it_is(folde
         "metric",
         "from",
         "to",
+        "replicate",
     }
-    for name, place in reporting.shown(reporting.TABLES, tidy.subjects()).items():
-        table = maker("TABLES", name, place)(tidy)
+    for name, table in made.tables.items():
         for column in table.columns:
             if column.origins:
                 continue
-            found = trace(folder / f"{name}.csv", "1", column.header)
+            found = made.trace(name, "1", column.header)
             assert set(found.data) <= keys, f"{name}: {column.header} has no origins"
 
 
-def test_every_cell_of_every_table_that_shows_a_number_has_rows_behind_it(folder: Path) -> None:
-    tidy = collect.read_tables(folder)
-    for name, place in reporting.shown(reporting.TABLES, tidy.subjects()).items():
-        table = maker("TABLES", name, place)(tidy)
+def test_every_cell_of_every_table_that_shows_a_number_has_rows_behind_it(made: Made) -> None:
+    for name, table in made.tables.items():
         for number in {1, len(table.data)}:
             for column in table.columns:
-                found = trace(folder / f"{name}.csv", str(number), column.header)
+                found = made.trace(name, str(number), column.header)
                 assert found.values or not column.origins or found.text == "–", f"{name}, row {number}, {column.header}"
-                assert not found.stale
 
 
 @pytest.mark.parametrize(
@@ -190,8 +206,8 @@ def test_the_command_prints_files_digests_and_provenance(tmp_path: Path, capsys:
     assert "MISSING" in printed and "NOTE: accuracy.csv has other numbers" in printed
 
 
-def test_long_lists_are_cut_and_say_so(folder: Path) -> None:
-    found = trace(folder / "consensus_parts.csv", "1", "n")
+def test_long_lists_are_cut_and_say_so(folder: Path, made: Made) -> None:
+    found = made.trace("consensus_parts", "1", "n")
     assert len(found.values) == len(METRICS) * 12 * 2
     assert f"... and {len(found.values) - 5} more (--all)" in report(found, folder, at_most=5)
     assert "more (--all)" not in report(found, folder, at_most=len(found.values))

@@ -96,8 +96,17 @@ def trace(table: Path, row: str, column: str) -> Trace:
         PrunebenchError: there is no such table, row or column, or several rows; the message says what there is.
     """
     tidy = read_tables(table.parent)
-    made = _make(table, tidy)
-    number = _row(made, row)
+    made = made_by(table, tidy)
+    number = row_number(made, row)
+    return find(made, tidy, number, column, _stale(table.with_suffix(".csv"), number, made.data.iloc[number]))
+
+
+def find(made: Table, tidy: Tables, number: int, column: str, stale: bool = False) -> Trace:
+    """The same of a table that was made already, by the place of the row in its data.
+
+    Raises:
+        PrunebenchError: there is no such column.
+    """
     record = made.data.iloc[number]
     header, cell, origins = _column(made, record, column)
     watched = _Watched(record)
@@ -107,11 +116,15 @@ def trace(table: Path, row: str, column: str) -> Trace:
     # One row may be behind a cell in two ways.
     unique = {(value.tidy, value.line): value for value in values}
     keys = {name: record[name] for name in [*made.group, *_KEYS, *_AUDIT_KEYS] if name in record.index}
-    stale = _stale(table.with_suffix(".csv"), number, record)
     return Trace(made.name, keys, header, text, data, list(unique.values()), stale)
 
 
-def _make(path: Path, tidy: Tables) -> Table:
+def made_by(path: Path, tidy: Tables) -> Table:
+    """The table of a file's name, made anew.
+
+    Raises:
+        PrunebenchError: the suite has no table of this name.
+    """
     places = shown(reporting.TABLES, tidy.subjects())
     if path.stem not in places:
         raise PrunebenchError(f"{path}: no table of the paper has this name; the tables of this suite are {', '.join(places)}")
@@ -119,7 +132,12 @@ def _make(path: Path, tidy: Tables) -> Table:
     return table
 
 
-def _row(table: Table, wanted: str) -> int:
+def row_number(table: Table, wanted: str) -> int:
+    """The place of the one row that is wanted (see ``trace``), from 0.
+
+    Raises:
+        PrunebenchError: no row is, or several are; the message says what there is.
+    """
     if wanted.isdigit():
         if not 1 <= int(wanted) <= len(table.data):
             raise PrunebenchError(f"--row {wanted}: table {table.name} has rows 1 to {len(table.data)}")
