@@ -93,7 +93,8 @@ def dense_job(**changes: Any) -> DenseJob:
 
 
 def score_job(criteria: dict[str, int], **changes: Any) -> ScoreJob:
-    return ScoreJob.model_validate({**context(), "criteria": criteria, "sample": SAMPLE, "constraints": {}, **changes})
+    settings = {"criteria": criteria, "sample": SAMPLE, "constraints": {}, "energy": {}}
+    return ScoreJob.model_validate({**context(), **settings, **changes})
 
 
 def chain_job(schedule: str, criterion: str, *points: dict[str, Any], **changes: Any) -> ChainJob:

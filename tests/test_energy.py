@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from prunebench import energy_meter
 from prunebench.energy_meter import Energy, EnergyMeter, carbon_intensity
 from prunebench.errors import PrunebenchError
 
@@ -94,6 +96,44 @@ def test_unknown_country_is_refused() -> None:
 def test_meter_must_be_entered() -> None:
     with pytest.raises(RuntimeError, match="not entered"):
         EnergyMeter("DEU").reading()
+    with pytest.raises(RuntimeError, match="not entered"):
+        EnergyMeter("DEU").counters  # noqa: B018
+
+
+class CPU:
+    _mode, _tdp = "intel_rapl", None
+
+
+class GPU:
+    def _get_gpu_ids(self) -> list[int]:
+        return [0]
+
+
+@pytest.mark.parametrize(
+    ("hardware", "device", "rapl", "method", "counters", "words"),
+    [
+        ([CPU()], "cpu", True, "measured", {"cpu"}, "CPU: RAPL"),
+        ([CPU(), GPU()], "cpu", True, "measured", {"cpu"}, "CPU: RAPL"),  # a GPU that is not used
+        ([CPU(), GPU()], "cuda:0", True, "measured", {"cpu", "gpu"}, "GPU: NVML"),
+        ([CPU()], "cuda:0", True, "estimated", {"cpu"}, "no counter found"),
+        ([CPU(), GPU()], "cuda:0", False, "estimated", {"gpu"}, "GPU: NVML"),
+        ([], "cpu", False, "estimated", set(), "RAM: codecarbon's constant"),
+    ],
+)
+def test_what_counters_measure(
+    hardware: list[object],
+    device: str,
+    rapl: bool,
+    method: str,
+    counters: set[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(energy_meter, "nvml_index", lambda device: [0])
+    found = energy_meter._describe(SimpleNamespace(_hardware=hardware), device, rapl, 400.0)
+    assert (found[0], found[2]) == (method, counters)
+    assert words in found[1]
+    assert found[1].endswith("400 g CO2e/kWh; PUE 1")
 
 
 def test_nothing_is_written_printed_or_sent(

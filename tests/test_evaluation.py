@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunebench.config import Accounting
 from prunebench.data import Split
+from prunebench.energy_meter import Energy
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, Values, find_evaluation, threads
 from prunebench.evaluation.accuracy import classify
@@ -265,29 +268,39 @@ class Calls(nn.Module):
         return images.flatten(1)
 
 
-def test_latency_times_one_image_and_a_large_batch() -> None:
+def test_latency_times_batches_of_each_size() -> None:
     network = Calls()
-    options = {"batch_size": 8, "seconds": 60.0, "repeats": 7, "warm_up": 2, "threads": 1}
-    result = find_evaluation("latency").measure(subject(network, (3, 4, 4), options=options))
-    assert [len(images) for images in network.seen] == 9 * [1] + 9 * [8]
+    options = {"batch_sizes": [1, 8], "seconds": 60.0, "repeats": 7, "warm_up": 2, "threads": 1}
+    evaluation = find_evaluation("latency")
+    # The times of layers are taken apart from those of the passes.
+    with mock.patch("prunebench.layer_times.share_in_products", return_value=12.5):
+        result = evaluation.measure(subject(network, (3, 4, 4), options=options))
+    # The first pass counts layers.
+    assert [len(images) for images in network.seen] == [1] + 9 * [1] + 9 * [8]
     assert all(float(images.min()) >= 0 and float(images.max()) <= 1 for images in network.seen)
     assert not any(images.requires_grad for images in network.seen)
     values = result.values
     assert values["latency_batch1_passes"] == values["latency_batch8_passes"] == 7
-    assert values["latency_batch1_median_ms"] > 0
-    assert values["latency_batch8_iqr_ms"] >= 0
-    assert values["throughput_images_per_s"] == pytest.approx(8000 / values["latency_batch8_median_ms"])
+    for size in (1, 8):
+        stem = f"latency_batch{size}"
+        assert 0 < values[f"{stem}_p25_ms"] <= values[f"{stem}_median_ms"] <= values[f"{stem}_p75_ms"]
+        assert values[f"{stem}_iqr_ms"] == pytest.approx(values[f"{stem}_p75_ms"] - values[f"{stem}_p25_ms"])
+        assert values[f"throughput_batch{size}_images_per_s"] == pytest.approx(1000 * size / values[f"{stem}_median_ms"])
+        assert values[f"{stem}_in_products_percent"] == 12.5
+    assert {re.sub(r"batch\d+", "batch<n>", name) for name in values} <= set(evaluation.quantities)
+    assert values.get("other_load_cores", 0.0) >= 0  # too short a time tells nothing
     assert result.labels["threads"] == "1"
     assert network.threads == {1}
-    assert find_evaluation("latency").per == "architecture"
+    assert evaluation.per == "architecture"
 
 
 def test_latency_has_enough_passes_for_quartiles_however_little_time_there_is() -> None:
-    options = {"batch_size": 1, "seconds": 1e-9, "threads": 1}
+    options = {"batch_sizes": [1], "seconds": 1e-9, "threads": 1}
     network = Calls()
     result = find_evaluation("latency").measure(subject(network, (1, 2, 2), options=options))
     assert result.values["latency_batch1_passes"] == 5
-    assert len(network.seen) == 6
+    # One counts layers, one warms up; the share of products takes one to warm up and three.
+    assert len(network.seen) == 1 + 1 + 5 + 1 + 3
 
 
 def test_threads_are_given_back() -> None:
@@ -299,28 +312,84 @@ def test_threads_are_given_back() -> None:
         assert used >= 1
 
 
+ACCOUNTING = Accounting(cpu_power_watts=50.0, carbon_intensity_g_per_kwh=500.0)
+
+
 def test_energy_of_inference() -> None:
     network = Calls()
-    options = {
-        "batch_size": 4,
-        "seconds": 0.3,
-        "threads": 1,
-    }
-    accounting = Accounting(cpu_power_watts=50.0, carbon_intensity_g_per_kwh=500.0)
+    options = {"batch_size": 4, "seconds": 0.3, "idle_seconds": 0.1, "threads": 1}
     evaluation = find_evaluation("energy")
-    result = evaluation.measure(subject(network, (1, 2, 2), options=options, accounting=accounting))
+    result = evaluation.measure(subject(network, (1, 2, 2), options=options, accounting=ACCOUNTING))
     values = result.values
-    assert set(values) == set(evaluation.quantities)
-    # One pass before the measurement.
-    assert values["inference_images_measured"] == 4 * (len(network.seen) - 1)
+    assert set(values) | {"gpu_use_before_percent"} == set(evaluation.quantities)
+    # Some passes before the measurement.
+    assert 0 < values["inference_images_measured"] < 4 * len(network.seen)
     assert values["inference_seconds_measured"] >= 0.3
+    gross = values["inference_gross_energy_joules_per_image"]
     parts = [values[f"inference_{part}_energy_joules_per_image"] for part in ("cpu", "gpu", "ram")]
-    assert values["inference_energy_joules_per_image"] == pytest.approx(sum(parts))
-    assert values["inference_energy_joules_per_image"] > 0
+    assert gross == pytest.approx(sum(parts))
+    assert gross >= values["inference_net_energy_joules_per_image"] > 0
     # 500 g/kWh are 500e6 / 3.6e6 micrograms per joule.
-    assert values["inference_emissions_ug_per_image"] == pytest.approx(values["inference_energy_joules_per_image"] * 500 / 3.6)
+    for kind in ("net", "gross"):
+        emissions = values[f"inference_{kind}_emissions_ug_per_image"]
+        assert emissions == pytest.approx(values[f"inference_{kind}_energy_joules_per_image"] * 500 / 3.6)
+    power = gross * values["inference_images_measured"] / values["inference_seconds_measured"]
+    assert values["inference_power_watts"] == pytest.approx(power)
     assert result.labels["energy_method"] in ("measured", "estimated")
-    assert result.labels["energy_source"]
+    assert "500 g CO2e/kWh; PUE 1" in result.labels["energy_source"]
+    if result.labels["energy_method"] == "estimated":
+        assert values["idle_power_watts"] == 0
+        assert gross == values["inference_net_energy_joules_per_image"]
+        assert "CPU: 0 by construction" in result.labels["idle"]
+
+
+class Counters:
+    """A meter whose processor draws 10 W idle and 30 W at work, as counters would tell, with 2 W of memory from a model."""
+
+    counters = frozenset({"cpu"})
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        self.alone = named["alone"]
+        self.laps = 0
+
+    def __enter__(self) -> Counters:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def lap(self) -> Energy:
+        """Laps: what was before, idling of 1 s, warm-up, work of 2 s."""
+        self.laps += 1
+        seconds, watts = {2: (1.0, 10.0), 4: (2.0, 30.0)}.get(self.laps, (5.0, 1000.0))
+        cpu, ram = seconds * watts / 3.6e6, seconds * 2.0 / 3.6e6
+        return Energy(cpu + ram, (cpu + ram) * 0.36, seconds, cpu, 0.0, ram, "estimated", "CPU: RAPL counters")
+
+
+def test_idle_power_is_taken_off_what_counters_count() -> None:
+    options = {"batch_size": 4, "seconds": 0.01, "idle_seconds": 1.0, "threads": 1}
+    with mock.patch("prunebench.energy_meter.EnergyMeter", Counters), mock.patch("time.sleep") as sleep:
+        result = find_evaluation("energy").measure(subject(Calls(), (1, 2, 2), options=options))
+    values, images = result.values, result.values["inference_images_measured"]
+    sleep.assert_called_once_with(1.0)
+    assert values["idle_power_watts"] == pytest.approx(10)
+    assert values["inference_power_watts"] == pytest.approx(32)
+    assert values["inference_gross_energy_joules_per_image"] * images == pytest.approx(64)
+    assert values["inference_net_energy_joules_per_image"] * images == pytest.approx(44)
+    # 360 g/kWh are 100 micrograms per joule.
+    assert values["inference_net_emissions_ug_per_image"] * images == pytest.approx(4400)
+    assert result.labels["idle"] == "1 s by the same counters"
+
+
+def test_no_more_idle_power_is_taken_off_than_counters_saw() -> None:
+    class Lazy(Counters):
+        def lap(self) -> Energy:
+            self.laps += 1
+            return super().lap() if self.laps < 4 else Energy(4 / 3.6e6, 1e-6, 2.0, 0.0, 0.0, 4 / 3.6e6)
+
+    options = {"batch_size": 4, "seconds": 0.01, "idle_seconds": 1.0, "threads": 1}
+    with mock.patch("prunebench.energy_meter.EnergyMeter", Lazy), mock.patch("time.sleep"):
+        values = find_evaluation("energy").measure(subject(Calls(), (1, 2, 2), options=options)).values
+    assert values["inference_net_energy_joules_per_image"] * values["inference_images_measured"] == pytest.approx(4)
 
 
 def test_energy_in_an_unknown_country_is_refused() -> None:

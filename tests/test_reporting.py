@@ -22,7 +22,7 @@ from scipy import stats
 from prunebench import artifacts, reporting
 from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
-from prunebench.reporting import collect, drawing, figures, formats, statistics, tables
+from prunebench.reporting import collect, cost, drawing, figures, formats, statistics, tables
 from prunebench.reporting.collect import NetworkFolder
 
 BLOCKS = [f"stage{stage}.block{block}" for stage in (1, 2, 3) for block in range(5)]
@@ -358,7 +358,7 @@ def test_losses_of_the_oracle_and_their_cost_are_collected(full_tidy: Path) -> N
     methods = spent.groupby("quantity")["method"].unique().map(list).to_dict()
     assert methods == {"energy_kwh": ["estimated"], "emissions_kg": ["estimated"], "duration_s": [""]}
     # It is no cost of the dense network.
-    assert not [column for column in tables.summarise_cost(collect.read_tables(full_tidy).measured) if "oracle" in column]
+    assert not [column for column in cost.summarise_cost(collect.read_tables(full_tidy).measured) if "oracle" in column]
 
 
 def test_an_oracle_that_the_config_does_not_know_is_left_out(tmp_path: Path) -> None:

@@ -149,6 +149,12 @@ def test_cost_of_scoring(made: Path) -> None:
     assert cost["criteria"]["cka"]["forward_passes"] == pytest.approx(1 + 21 / 9)
     assert cost["criteria"]["random"]["forward_passes"] == 0
     assert all(entry["seconds"] > 0 and entry["backward_passes"] == 0 for entry in cost["criteria"].values())
+    # The meter counted the whole job; a criterion is charged the job's mean power for its time.
+    whole = cost["energy"]
+    for entry in cost["criteria"].values():
+        assert entry["energy_kwh"] == pytest.approx(whole["energy_kwh"] / whole["duration_s"] * entry["seconds"])
+        assert entry["emissions_kg"] == pytest.approx(whole["emissions_kg"] / whole["duration_s"] * entry["seconds"])
+    assert 0 < cost["criteria"]["cka"]["energy_kwh"] <= whole["energy_kwh"]
 
 
 def test_a_combined_criterion_costs_what_its_parts_cost(tmp_path: Path, made: Path) -> None:

@@ -142,6 +142,7 @@ class EnergyMeter:
         self._final: Energy | None = None
         self._data: Any = None
         self._lap = Energy()
+        self._counters: frozenset[str] | None = None
 
     def __enter__(self) -> Self:
         counters = self._alone and bool(_codecarbon().core.cpu.is_rapl_available())
@@ -152,7 +153,7 @@ class EnergyMeter:
             failure = self._start(counters)
         if failure:
             raise RuntimeError(f"codecarbon {_codecarbon().__version__} did not start: {failure}")
-        self._method, self._source = _describe(self._tracker, self._device, counters, self._intensity)
+        self._method, self._source, self._counters = _describe(self._tracker, self._device, counters, self._intensity)
         self._started = time.perf_counter()
         return self
 
@@ -195,7 +196,7 @@ class EnergyMeter:
                 force_ram_power=0.0 if counters else None,
                 pue=1.0,
                 wue=0.0,
-                gpu_ids=_nvml_index(self._device),
+                gpu_ids=nvml_index(self._device),
             )
             with _fast_cpu_model(known=self._power is not None):
                 self._tracker.start()
@@ -226,6 +227,17 @@ class EnergyMeter:
         with _quiet():
             self._tracker.flush()
         return self._total()
+
+    @property
+    def counters(self) -> frozenset[str]:
+        """Which of ``cpu`` and ``gpu`` hardware counters measure: these draw power that is seen when the device idles, a model does not.
+
+        Raises:
+            RuntimeError: the meter was never entered.
+        """
+        if self._counters is None:
+            raise RuntimeError("EnergyMeter: not entered; use it in a with statement")
+        return self._counters
 
     def lap(self) -> Energy:
         """Energy since the last lap, or since the meter was entered."""
@@ -353,7 +365,7 @@ def _uses_gpu(device: str) -> bool:
     return device.startswith("cuda")
 
 
-def _nvml_index(device: str) -> list[int] | None:
+def nvml_index(device: str) -> list[int] | None:
     """NVML's number of a CUDA device (CUDA's own numbers follow CUDA_VISIBLE_DEVICES), or None where NVML does not know it."""
     if not _uses_gpu(device):
         return None
@@ -368,14 +380,16 @@ def _nvml_index(device: str) -> list[int] | None:
         return None
 
 
-def _describe(tracker: Any, device: str, counters: bool, intensity: float) -> tuple[Method, str]:
-    """Method and source, from the hardware that codecarbon found."""
+def _describe(tracker: Any, device: str, counters: bool, intensity: float) -> tuple[Method, str, frozenset[str]]:
+    """Method, source and what is read from counters, from the hardware that codecarbon found."""
     parts: list[str] = []
+    read: set[str] = set()
     measured = True
     hardware = {type(item).__name__: item for item in tracker._hardware}
     cpu = hardware.get("CPU")
     mode, power = getattr(cpu, "_mode", "unknown"), getattr(cpu, "_tdp", None)
     if counters and mode == "intel_rapl":
+        read.add("cpu")
         parts.append("CPU: RAPL counters; RAM: not counted")
     else:
         measured = False
@@ -388,9 +402,10 @@ def _describe(tracker: Any, device: str, counters: bool, intensity: float) -> tu
     if not device.startswith("cpu"):
         gpu = hardware.get("GPU") if _uses_gpu(device) else None
         if gpu is not None and list(gpu._get_gpu_ids()):
-            parts.append("GPU: NVML" if _nvml_index(device) is not None else "GPU: driver's counters of all visible GPUs")
+            read.add("gpu")
+            parts.append("GPU: NVML" if nvml_index(device) is not None else "GPU: driver's counters of all visible GPUs")
         else:
             measured = False
             parts.append("GPU: not counted, no counter found")
-    parts.append(f"{intensity:g} g CO2e/kWh")
-    return "measured" if measured else "estimated", "; ".join(parts)
+    parts.append(f"{intensity:g} g CO2e/kWh; PUE 1")
+    return "measured" if measured else "estimated", "; ".join(parts), frozenset(read)

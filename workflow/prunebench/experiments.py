@@ -326,6 +326,7 @@ def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
         "criteria": repeats,
         "sample": (experiment.sample or suite.sample).model_dump(),
         "constraints": suite.constraints.model_dump(),
+        "energy": metering(suite),
     }
 
 

@@ -63,6 +63,7 @@ class ScoreJob(Job):
     criteria: dict[str, int]
     sample: Sample
     constraints: ConstraintsSection
+    energy: Accounting
 
 
 class OracleJob(Job):

@@ -91,7 +91,7 @@ def plugin_digests(*references: str) -> list[str]:
     return [sha256_of(Path(reference)) for reference in references if reference.endswith(".py")]
 
 
-def meter(job: TrainingJob) -> EnergyMeter:
+def meter(job: TrainingJob | ScoreJob) -> EnergyMeter:
     """The energy meter that a job's config asks for."""
     energy = job.energy
     return EnergyMeter(
@@ -207,10 +207,17 @@ def score(job: ScoreJob, network: Path, out: Path, cost: Path) -> None:
     blocks = candidates(architecture, Constraints(**job.constraints.model_dump()))
     needs = needs_of([criterion for criterion, _ in criteria])
     probe = make_probe(job, load_network(network), blocks, needs, load(job, "train"))
-    rows, costs = score_all(probe, criteria, job, step=0)
+    with meter(job) as counted:
+        counted.lap()
+        rows, costs = score_all(probe, criteria, job, step=0)
+        energy = counted.lap()
+    for spent in costs.values():
+        # Criteria share the sweep, and most take less time than a meter resolves: each is charged the job's mean power.
+        share = spent["seconds"] / energy.duration_s
+        spent |= {"energy_kwh": energy.energy_kwh * share, "emissions_kg": energy.emissions_kg * share}
     write_csv(out, SCORES, rows)
-    content = {"criteria": costs, "images": len(probe.sample), "provenance": provenance(job.config_sha256, job.seed)}
-    write_json(cost, content)
+    content = {"criteria": costs, "energy": energy.to_json(), "images": len(probe.sample)}
+    write_json(cost, {**content, "provenance": provenance(job.config_sha256, job.seed)})
 
 
 def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: Path, work: Path) -> None:

@@ -12,6 +12,8 @@ from prunebench.errors import PrunebenchError
 if TYPE_CHECKING:
     import torch
 
+    from prunebench.data.shortcut import Planted
+
 Part = Literal["train", "test", "all"]
 
 
@@ -65,6 +67,7 @@ class Dataset:
             test split is cut from it.
         channel_statistics: Mean and standard deviation of each channel in [0, 1] where they are a convention;
             otherwise they are measured on the training split.
+        planted: The mark that its images carry (``prunebench.data.shortcut.plant``), or None.
     """
 
     name: str
@@ -78,6 +81,12 @@ class Dataset:
     files: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)
     official_test: bool = True
     channel_statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    planted: Planted | None = None
+
+    @property
+    def drawn_as(self) -> str:
+        """The name by which splits and samples are drawn: a dataset with a planted mark has those of the one without."""
+        return self.planted.base if self.planted else self.name
 
     def read(self, root: Path, part: Part, download: bool = False) -> Images:
         """Read one official part and check that it is what this description promises.

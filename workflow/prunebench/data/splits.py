@@ -94,6 +94,8 @@ def load_splits(
     else:
         images = dataset.read(root, "all", download)
         rest, test = _cut(dataset, images.labels, torch.arange(len(images.labels)), test_fraction, "test", seed)
+    if dataset.planted:  # only now is it known which images are for testing
+        images = dataset.planted.mark_images(images, split)
     if split == "test":
         return _not_empty(Split(dataset, images, test), split, "data.test_fraction")
     train, validation = _cut(dataset, images.labels, rest, validation_fraction, "validation", seed)
@@ -221,5 +223,5 @@ def _permutation(length: int, dataset: Dataset, purpose: str, label: int, seed: 
     import numpy as np
     import torch
 
-    keys = np.random.PCG64(derive(seed, dataset.name, purpose, label)).random_raw(length)
+    keys = np.random.PCG64(derive(seed, dataset.drawn_as, purpose, label)).random_raw(length)
     return torch.from_numpy(np.argsort(keys, kind="stable").astype(np.int64))

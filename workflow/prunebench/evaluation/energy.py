@@ -1,16 +1,22 @@
-"""Energy and carbon of inference."""
+"""Energy and carbon of inference, with what the idle device draws taken off where a counter tells it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from prunebench.config import Section
 from prunebench.evaluation import Evaluation, Subject, Values, device_name, random_images, threads
 
+if TYPE_CHECKING:
+    from prunebench.energy_meter import Energy, EnergyMeter
+
 JOULES_PER_KWH = 3.6e6
-MICROGRAMS_PER_KG = 1e9
+MICROGRAMS_PER_GRAM = 1e6
+PARTS = ("cpu", "gpu")
 
 
 class Options(Section):
@@ -19,9 +25,34 @@ class Options(Section):
     batch_size: int = Field(256, ge=1)
     """Images in a forward pass."""
     seconds: float = Field(60.0, gt=0)
-    """How long inference is repeated."""
+    """How long inference is repeated; counters are read some times a second, so that less than a few seconds says little."""
+    idle_seconds: float = Field(10.0, gt=0)
+    """How long the idle device is measured before, where it has counters."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; by default all cores that the job may use."""
+
+
+def idle_watts(meter: EnergyMeter, seconds: float) -> float:
+    """Power that the idle device draws, by the counters that are read; 0 where there are none: a model counts no work as no power."""
+    if not meter.counters:
+        return 0.0
+    meter.lap()
+    time.sleep(seconds)
+    return _counted_joules(meter.lap(), meter.counters) / seconds
+
+
+def _counted_joules(energy: Energy, counters: frozenset[str]) -> float:
+    parts = {"cpu": energy.cpu_energy_kwh, "gpu": energy.gpu_energy_kwh}
+    return sum(parts[part] for part in counters) * JOULES_PER_KWH
+
+
+def repeat(work: Callable[[], None], seconds: float) -> int:
+    """Do some work until the time is over, once at least; returns how often."""
+    done, end = 0, time.perf_counter() + seconds
+    while done == 0 or time.perf_counter() < end:
+        work()
+        done += 1
+    return done
 
 
 def measure(subject: Subject) -> Values:
@@ -33,11 +64,11 @@ def measure(subject: Subject) -> Values:
     import torch
 
     from prunebench.energy_meter import EnergyMeter
+    from prunebench.load import Load, gpu_use_percent
 
     options = Options.model_validate(dict(subject.options))
     network = subject.network.to(subject.device).eval()
     images = random_images(subject, options.batch_size)
-    passes = 0
 
     def once() -> None:
         network(images)
@@ -52,33 +83,47 @@ def measure(subject: Subject) -> Values:
         device=subject.device,
         alone=True,
     )
-    with threads(options.threads) as used, torch.inference_mode():
-        once()
-        with meter:
-            meter.lap()
-            end = time.perf_counter() + options.seconds
-            while passes == 0 or time.perf_counter() < end:
-                once()
-                passes += 1
-            energy = meter.lap()
+    gpu_before = gpu_use_percent(subject.device)
+    with threads(options.threads) as used, torch.inference_mode(), meter, Load() as load:
+        idle = idle_watts(meter, options.idle_seconds)
+        # Clocks rise and caches fill before anything counts.
+        repeat(once, options.seconds / 20)
+        meter.lap()
+        passes = repeat(once, options.seconds)
+        energy = meter.lap()
+        counters = meter.counters
     number = passes * options.batch_size
-    return Values(
-        {
-            "inference_energy_joules_per_image": energy.energy_kwh * JOULES_PER_KWH / number,
-            "inference_cpu_energy_joules_per_image": energy.cpu_energy_kwh * JOULES_PER_KWH / number,
-            "inference_gpu_energy_joules_per_image": energy.gpu_energy_kwh * JOULES_PER_KWH / number,
-            "inference_ram_energy_joules_per_image": energy.ram_energy_kwh * JOULES_PER_KWH / number,
-            "inference_emissions_ug_per_image": energy.emissions_kg * MICROGRAMS_PER_KG / number,
-            "inference_seconds_measured": energy.duration_s,
-            "inference_images_measured": number,
-        },
-        {
-            "energy_method": energy.method,
-            "energy_source": energy.source,
-            "device": device_name(subject.device),
-            "threads": str(used),
-        },
-    )
+    gross = energy.energy_kwh * JOULES_PER_KWH
+    # More than what the counters saw cannot be idle power.
+    net = gross - min(idle * energy.duration_s, _counted_joules(energy, counters))
+    micrograms_per_joule = energy.emissions_kg * 1000 * MICROGRAMS_PER_GRAM / gross if gross else 0.0
+    values = {
+        "inference_net_energy_joules_per_image": net / number,
+        "inference_gross_energy_joules_per_image": gross / number,
+        "inference_cpu_energy_joules_per_image": energy.cpu_energy_kwh * JOULES_PER_KWH / number,
+        "inference_gpu_energy_joules_per_image": energy.gpu_energy_kwh * JOULES_PER_KWH / number,
+        "inference_ram_energy_joules_per_image": energy.ram_energy_kwh * JOULES_PER_KWH / number,
+        "inference_net_emissions_ug_per_image": net * micrograms_per_joule / number,
+        "inference_gross_emissions_ug_per_image": gross * micrograms_per_joule / number,
+        "idle_power_watts": idle,
+        "inference_power_watts": gross / energy.duration_s,
+        "inference_seconds_measured": energy.duration_s,
+        "inference_images_measured": number,
+    }
+    other = load.other_cores()
+    values |= {"other_load_cores": other} if other is not None else {}
+    values |= {"gpu_use_before_percent": gpu_before} if gpu_before is not None else {}
+    missing = [part.upper() for part in PARTS if part not in counters and (part == "cpu" or subject.device.type == "cuda")]
+    labels = {
+        "energy_method": energy.method,
+        "energy_source": energy.source,
+        "idle": f"{options.idle_seconds:g} s by the same counters" if counters else "none taken off",
+        "device": device_name(subject.device),
+        "threads": str(used),
+    }
+    if missing:
+        labels["idle"] += f"; {' and '.join(missing)}: 0 by construction, a model of the load counts no idle power"
+    return Values(values, labels | ({} if other is not None else {"other_load": "not known: the system does not tell"}))
 
 
 EVALUATION = Evaluation(
@@ -87,13 +132,19 @@ EVALUATION = Evaluation(
     per="architecture",
     options=Options,
     quantities={
-        "inference_energy_joules_per_image": "Energy of processor, memory and, if used, GPU for one image in a large batch",
-        "inference_cpu_energy_joules_per_image": "The processor's part of it",
+        "inference_net_energy_joules_per_image": "Energy for one image in a large batch, idle power taken off",
+        "inference_gross_energy_joules_per_image": "The same with idle power: processor, memory and, if used, GPU",
+        "inference_cpu_energy_joules_per_image": "The processor's part of the gross energy",
         "inference_gpu_energy_joules_per_image": "The GPU's part of it",
         "inference_ram_energy_joules_per_image": "The memory's part of it; 0 where it is not counted",
-        "inference_emissions_ug_per_image": "CO2 equivalents in micrograms: that energy times the carbon intensity",
-        "inference_seconds_measured": "Wall time of the measurement",
+        "inference_net_emissions_ug_per_image": "CO2 equivalents in micrograms: the net energy times the carbon intensity",
+        "inference_gross_emissions_ug_per_image": "The same of the gross energy",
+        "idle_power_watts": "What the counters of the idle device counted before; 0 where no counter is read",
+        "inference_power_watts": "Gross energy over the time",
+        "inference_seconds_measured": "Wall time of the measurement, without idling and warm-up",
         "inference_images_measured": "Images in it",
+        "other_load_cores": "Cores that other processes kept busy meanwhile; not there where the system does not tell",
+        "gpu_use_before_percent": "The GPU's use by others just before; on a GPU alone",
     },
-    source="codecarbon, offline",
+    source="codecarbon, offline: RAPL, NVML, or nominal power",
 )

@@ -1,4 +1,4 @@
-"""Latency of a forward pass for one image and for a large batch."""
+"""Latency and throughput of forward passes at several batch sizes, and what they depend on beside the products."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Options(Section):
     """How latency is measured."""
 
-    batch_size: int = Field(256, ge=1)
-    """The large batch, beside batch 1."""
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 16, 256], min_length=1)
+    """Numbers of images in a forward pass: each is timed by itself."""
     seconds: float = Field(1.0, gt=0)
     """Time spent on each batch size, after warm-up."""
     repeats: int = Field(1000, ge=5)
@@ -89,26 +89,38 @@ def _repeat(timed: Callable[[], float], seconds: float, repeats: int, fewest: in
 
 
 def measure(subject: Subject) -> Values:
-    """Time batches of 1 and of ``batch_size`` random images for ``seconds`` each; see ``EVALUATION.quantities``."""
+    """Time batches of random images of each size for ``seconds`` each; see ``EVALUATION.quantities``."""
+    from prunebench.layer_times import share_in_products, traffic
+    from prunebench.load import Load, gpu_use_percent
+
     options = Options.model_validate(dict(subject.options))
+    gpu_before = gpu_use_percent(subject.device)
     network = subject.network.to(subject.device).eval()
-    values: dict[str, float] = {}
-    with threads(options.threads) as used:
-        for size in dict.fromkeys((1, options.batch_size)):
-            times = pass_times(
-                network,
-                random_images(subject, size),
-                seconds=options.seconds,
-                repeats=options.repeats,
-                warm_up=options.warm_up,
-            )
+    moved = traffic(network, random_images(subject, 1))
+    values: dict[str, float] = {
+        "product_layers": moved.product_layers,
+        "layers": moved.layers,
+        "weights_bytes": moved.weights_bytes,
+        "activations_bytes_per_image": moved.activations_bytes,
+    }
+    with threads(options.threads) as used, Load() as load:
+        for size in dict.fromkeys(options.batch_sizes):
+            images = random_images(subject, size)
+            times = pass_times(network, images, seconds=options.seconds, repeats=options.repeats, warm_up=options.warm_up)
             lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
-            values[f"latency_batch{size}_median_ms"] = median
-            values[f"latency_batch{size}_iqr_ms"] = upper - lower
-            values[f"latency_batch{size}_passes"] = len(times)
-            values["throughput_images_per_s"] = 1000 * size / median
-    values["throughput_batch_size"] = options.batch_size
-    return Values(values, {"device": device_name(subject.device), "threads": str(used), "latency_method": "measured"})
+            stem = f"latency_batch{size}"
+            values[f"{stem}_median_ms"] = median
+            values[f"{stem}_p25_ms"] = lower
+            values[f"{stem}_p75_ms"] = upper
+            values[f"{stem}_iqr_ms"] = upper - lower
+            values[f"{stem}_passes"] = len(times)
+            values[f"throughput_batch{size}_images_per_s"] = 1000 * size / median
+            values[f"{stem}_in_products_percent"] = share_in_products(network, images, seconds=options.seconds / 5)
+    other = load.other_cores()
+    values |= {"other_load_cores": other} if other is not None else {}
+    values |= {"gpu_use_before_percent": gpu_before} if gpu_before is not None else {}
+    labels = {"device": device_name(subject.device), "threads": str(used), "latency_method": "measured"}
+    return Values(values, labels | ({} if other is not None else {"other_load": "not known: the system does not tell"}))
 
 
 EVALUATION = Evaluation(
@@ -118,10 +130,18 @@ EVALUATION = Evaluation(
     options=Options,
     quantities={
         "latency_batch<n>_median_ms": "Median time of a forward pass of n images",
+        "latency_batch<n>_p25_ms": "Lower quartile of these times",
+        "latency_batch<n>_p75_ms": "Upper quartile of these times",
         "latency_batch<n>_iqr_ms": "Distance between the quartiles of these times",
         "latency_batch<n>_passes": "Number of forward passes timed",
-        "throughput_images_per_s": "Images in the large batch over its median time",
-        "throughput_batch_size": "Images in the large batch",
+        "latency_batch<n>_in_products_percent": "Share of the time that convolutions, dense layers and attention take",
+        "throughput_batch<n>_images_per_s": "n over the median time",
+        "product_layers": "Calls of convolutions, dense layers and attention in a forward pass",
+        "layers": "Calls of all layers in a forward pass",
+        "weights_bytes": "Parameters and buffers",
+        "activations_bytes_per_image": "What layers read and write of activations for one image",
+        "other_load_cores": "Cores that other processes kept busy meanwhile; not there where the system does not tell",
+        "gpu_use_before_percent": "The GPU's use by others just before; on a GPU alone",
     },
     source="Wall clock; CUDA events on a GPU",
 )

@@ -21,12 +21,15 @@ class Place(NamedTuple):
         of: What a suite must have for it, any one of them: an evaluation's name; ``oracle``; ``consensus``, one of all eight metrics
             that was scored; ``audit`` of delivered networks; ``audit_choices``, an audit with criteria; ``published``, a
             dataset and model that papers published figures of. Empty: nothing.
+            that was scored; ``audit`` of delivered networks; ``audit_choices``, an audit with criteria. Empty: nothing.
+        with_control: Whether a figure of a dataset with a planted mark gets the rows of the dataset without it too.
     """
 
     category: str
     content: str
     module: str
     of: tuple[str, ...] = ()
+    with_control: bool = False
 
 
 TABLES = {
@@ -41,9 +44,13 @@ TABLES = {
     "audit_agreement": Place(
         "3. Decisions", "delivered networks: what each criterion would have removed", "audit", of=("audit_choices",)
     ),
-    "cost": Place("4. Cost (measured)", "latency, energy, carbon", "tables"),
-    "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "tables"),
     "claims": Place("4. Cost (measured)", "published claims beside the most favourable here", "published", of=("published",)),
+    "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
+    "bottleneck": Place("4. Cost (measured)", "and why not?", "speedup", of=("latency",)),
+    "energy": Place("4. Cost (measured)", "energy of each stage, and when pruning has paid for itself", "energy", of=("energy",)),
+    "cost": Place("4. Cost (measured)", "latency, energy, carbon", "cost"),
+    "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "cost"),
+    "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",)),
 }
 
 FIGURES = {
@@ -54,6 +61,9 @@ FIGURES = {
     "removals": Place("3. Decisions", "which blocks went, step by step", "figures"),
     "scores": Place("3. Decisions", "ranks of blocks by criterion", "figures"),
     "agreement": Place("3. Decisions", "agreement between criteria", "figures"),
+    "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
+    "energy": Place("4. Cost (measured)", "energy and carbon", "energy", of=("energy",)),
+    "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",), with_control=True),
 }
 
 

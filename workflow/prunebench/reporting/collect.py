@@ -150,12 +150,11 @@ class Tables:
     audit_blocks: pd.DataFrame
     audit_choices: pd.DataFrame
 
-    def of(self, dataset: str, model: str) -> Tables:
-        """The rows of one dataset and model."""
+    def of(self, dataset: str, model: str, *others: str) -> Tables:
+        """The rows of one dataset, and of the ``others`` that stand beside it, and one model."""
         frames = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Tables(
-            **{name: frame[(frame["dataset"] == dataset) & (frame["model"] == model)] for name, frame in frames.items()}
-        )
+        names = [dataset, *others]
+        return Tables(**{name: frame[frame["dataset"].isin(names) & (frame["model"] == model)] for name, frame in frames.items()})
 
     def designs(self) -> list[tuple[str, str]]:
         """The (dataset, model) pairs that have results, sorted."""
@@ -170,6 +169,21 @@ class Tables:
         found["published"] = any_published(self.designs())
         evaluated = set(self.results["evaluation"]) | set(self.measured["evaluation"]) - {ORACLE}
         return {name for name, there in found.items() if there} | evaluated
+
+
+def planted(results: pd.DataFrame) -> set[str]:
+    """The datasets with a planted mark, as the evaluation ``shortcut`` says."""
+    rows = results[(results["evaluation"] == "shortcut") & (results["quantity"] == "training_mark_agreement_percent")]
+    return set(rows["dataset"])
+
+
+def control_of(dataset: str, results: pd.DataFrame) -> str | None:
+    """The dataset without the mark that a planted one was made from, if the evaluation ran there too: its name begins with it."""
+    marked = planted(results)
+    if dataset not in marked:
+        return None
+    others = set(results.loc[results["evaluation"] == "shortcut", "dataset"]) - marked
+    return max((other for other in others if dataset.startswith(f"{other}_")), key=len, default=None)
 
 
 @dataclass(frozen=True)
@@ -411,7 +425,9 @@ class _Reader:
         for criterion, costs in criteria.items():
             keys = (*network.keys[:5], criterion, 0, DENSE, 0, SCORING)
             for quantity, value in _numbers(path, costs).items():
-                self.measured.append((*keys, quantity, value, network.source(path), ""))
+                # The energy of one criterion is a share of the job's, by time: estimated, whatever measured the whole.
+                method = _method(quantity, {"energy_method": "estimated"})
+                self.measured.append((*keys, quantity, value, network.source(path), method))
             if content.get("images") is not None:
                 images = _numbers(path, {"images": content["images"]})["images"]
                 self.measured.append((*keys, "images", images, network.source(path), ""))

@@ -24,7 +24,7 @@ from prunebench.criteria.consensus import METRICS, OF_EIGHT
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import maker, quality, shown
 from prunebench.reporting.audit import draw_audit
-from prunebench.reporting.collect import DENSE, Tables, read_tables
+from prunebench.reporting.collect import DENSE, Tables, control_of, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import (
     ORDERED,
@@ -120,7 +120,9 @@ def make_figure(name: str, tables: Tables, dataset: str, model: str) -> Figure:
     if (dataset, model) not in tables.designs():
         raise PrunebenchError(f"results.csv has no row of dataset {dataset!r} and model {model!r}")
     with style():
-        figure: Figure = maker("FIGURES", name, reporting.FIGURES[name])(tables.of(dataset, model), f"{dataset}, {model}")
+        place = reporting.FIGURES[name]
+        beside = control_of(dataset, tables.results) if place.with_control else None
+        figure: Figure = maker("FIGURES", name, place)(tables.of(dataset, model, *filter(None, [beside])), f"{dataset}, {model}")
         return figure
 
 

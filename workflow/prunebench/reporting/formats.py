@@ -39,6 +39,9 @@ _LATEX_SPECIAL = {
     PLUS_MINUS: r"$\pm$",
     NOTHING: "--",
     "\u00b5": r"\textmu{}",
+    "\u00d7": r"$\times$",
+    "\u2020": r"\textdagger{}",
+    "\u2021": r"\textdaggerdbl{}",
 }
 _MATHEMATICS = re.compile(rf"[-+{MINUS}{PLUS_MINUS}<]?[\d.][\d.,+<\[\] {MINUS}{PLUS_MINUS}]*|\[[\d.,+ {MINUS}]*\]")
 
@@ -57,6 +60,7 @@ class Origin:
         quantity: Its quantity, where the tidy table has one.
         criterion: In place of the row's own: a baseline, or ``*`` for all that the cell was compared with.
         schedule: In place of the row's own; ``dense`` is the dense network, whatever criterion and operating point the row has.
+        dataset: In place of the row's own; ``{column}`` stands for what the table's row has in that column.
     """
 
     tidy: str = "results"
@@ -64,6 +68,7 @@ class Origin:
     quantity: str | tuple[str, ...] = "*"
     criterion: str | tuple[str, ...] | None = None
     schedule: str | None = None
+    dataset: str | None = None
 
 
 @dataclass(frozen=True)

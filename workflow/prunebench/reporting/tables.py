@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from tabulate import tabulate
 from prunebench import artifacts, reporting
 from prunebench.criteria.consensus import METRICS
 from prunebench.reporting import maker, origins, quality, shown, statistics
-from prunebench.reporting.collect import DENSE, ORACLE, SCORING, TRAINING, Tables, read_tables
+from prunebench.reporting.collect import DENSE, TRAINING, Tables, read_tables
 from prunebench.reporting.display import (
     BASELINES,
     criterion_order,
-    natural,
     select,
     sort_for_display,
 )
@@ -37,14 +36,12 @@ from prunebench.reporting.formats import (
     mean_sd,
     number,
     p_text,
-    significant,
     to_latex,
     to_markdown,
     write_csv,
 )
 
 _NETWORK = [*statistics.POINT, "criterion"]
-_UNITS = {"kwh": "kWh", "wh": "Wh", "joules": "J", "kg": "kg", "g": "g", "mg": "mg", "ug": "\u00b5g"}
 
 
 def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
@@ -272,125 +269,6 @@ def _against_random(best: str | None, comparison: pd.DataFrame) -> dict[str, str
     return {"verdict": row["verdict"], "sentence": f"{row['verdict']}: {why}"}
 
 
-def summarise_cost(measured: pd.DataFrame) -> pd.DataFrame:
-    """Measured quantities, one column each (``<evaluation>.<quantity>``): mean over draws, then over replicates.
-
-    A column ``<evaluation>.method`` says for each evaluation whether its values were measured or estimated.
-    """
-    rows = measured[~measured["evaluation"].isin([SCORING, ORACLE])].copy()
-    if rows.empty:
-        return pd.DataFrame(columns=[*_NETWORK, "blocks_removed", "n"])
-    rows["column"] = rows["evaluation"] + "." + rows["quantity"]
-    replicates = rows.groupby([*_NETWORK, "column", "replicate"], as_index=False)["value"].mean()
-    wide = replicates.groupby([*_NETWORK, "column"])["value"].mean().unstack("column").sort_index(axis=1)
-    with_method = rows[rows["method"] != ""]
-    for evaluation in sorted(with_method["evaluation"].unique()):
-        methods = with_method[with_method["evaluation"] == evaluation].groupby(_NETWORK)["method"]
-        wide[f"{evaluation}.method"] = methods.agg(lambda found: " and ".join(sorted(set(found))))
-    wide.insert(0, "blocks_removed", rows.groupby(_NETWORK)["blocks_removed"].mean())
-    wide.insert(1, "n", rows.groupby(_NETWORK)["replicate"].nunique())
-    return sort_for_display(wide.reset_index())
-
-
-def _cost(measured: pd.DataFrame) -> Table:
-    data = summarise_cost(measured)
-    columns = [
-        Column("Point", lambda row: row["operating_point"], right=False),
-        Column("Criterion", lambda row: row["criterion"], right=False),
-        Column("Blocks removed", lambda row: number(row["blocks_removed"], 0)),
-        *_latency_columns(data.columns),
-        *_energy_columns(data.columns),
-    ]
-    caption = (
-        "Cost of the networks, mean over replicates. Latency: median time of a forward pass, and its spread. Training: "
-        "training of the dense network, or all fine-tuning of a pruned one. Energy and the carbon emissions that "
-        "follow from it are measured (m) by the hardware's counters or estimated (e) from nominal power, as marked. Times and "
-        "energy hold for the hardware in provenance.csv alone."
-    )
-    return Table("cost", caption, data, columns)
-
-
-def _latency_columns(names: Iterable[str]) -> Iterator[Column]:
-    """A column for each batch size whose median was measured."""
-    found = {}
-    for name in names:
-        if match := re.fullmatch(r"(.+\.latency_batch(\d+))_median_ms", name):
-            found[int(match[2])] = match[1]
-    for batch, stem in sorted(found.items()):
-        spread = next((f"{stem}_{kind}_ms" for kind in ("iqr", "sd", "std", "mad") if f"{stem}_{kind}_ms" in names), None)
-        quartiles = (f"{stem}_p25_ms", f"{stem}_p75_ms")
-
-        def cell(row: Any, stem: str = stem, spread: str | None = spread, quartiles: tuple[str, str] = quartiles) -> str:
-            text = significant(row[f"{stem}_median_ms"])
-            if spread:
-                return f"{text} ({significant(row[spread])})"
-            if all(quartile in row.index for quartile in quartiles):
-                return f"{text} ({' to '.join(significant(row[quartile]) for quartile in quartiles)})"
-            return text
-
-        note = f"median ({spread.removeprefix(stem)[1:-3].upper()})" if spread else "median"
-        made_from = origins.measured(*f"{stem}_*_ms".split(".", 1))
-        yield Column(f"Latency, batch {batch}: {note} (ms)", cell, origins=made_from)
-
-
-def _energy_columns(names: Iterable[str]) -> Iterator[Column]:
-    """A column for each quantity of energy or emissions, with a mark that says how it was found."""
-    for name in sorted(names, key=lambda name: (not name.startswith(TRAINING), "emissions" in name, name)):
-        evaluation, _, quantity = name.partition(".")
-        words = quantity.split("_")
-        unit = next((word for word in words if word in _UNITS), None)
-        # The table shows totals; what the processor, GPU and memory had in them is in the CSV file.
-        if unit is None or not {"energy", "emissions"} & set(words) or {"cpu", "gpu", "ram"} & set(words):
-            continue
-        words.remove(unit)
-        if evaluation == TRAINING:
-            words.insert(0, TRAINING)
-        header = " ".join("CO2e" if word == "emissions" else word for word in words)
-
-        def cell(row: Any, name: str = name, method: str = f"{evaluation}.method") -> str:
-            mark = {"measured": " (m)", "estimated": " (e)"}.get(row.get(method), " (?)")
-            return significant(row[name]) + ("" if math.isnan(row[name]) else mark)
-
-        yield Column(f"{header[0].upper()}{header[1:]} ({_UNITS[unit]})", cell, origins=origins.measured(evaluation, quantity))
-
-
-def summarise_scoring(measured: pd.DataFrame) -> pd.DataFrame:
-    """What scoring the dense network cost: mean over replicates, and the standard deviation of the seconds."""
-    rows = measured[measured["evaluation"] == SCORING]
-    keys = ["dataset", "model", "criterion"]
-    wanted = ["n", "images", "forward_passes", "backward_passes", "seconds_mean", "seconds_sd"]
-    if rows.empty:
-        return pd.DataFrame(columns=[*keys, *wanted])
-    groups = rows.groupby([*keys, "quantity"])["value"]
-    wide = groups.mean().unstack("quantity").rename(columns={"seconds": "seconds_mean"})
-    seconds = rows[rows["quantity"] == "seconds"].groupby(keys)["value"]
-    wide["seconds_sd"] = seconds.std(ddof=1)
-    wide["n"] = rows.groupby(keys)["replicate"].nunique()
-    wide = wide.reindex(columns=wanted).reset_index()
-    order = sorted(
-        range(len(wide)),
-        key=lambda i: (wide["dataset"][i], natural(wide["model"][i]), criterion_order(wide["criterion"][i])),
-    )
-    return wide.iloc[order].reset_index(drop=True)
-
-
-def _scoring_cost(measured: pd.DataFrame) -> Table:
-    columns = [
-        Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Images", lambda row: compact(row.images), origins=origins.scoring("images")),
-        Column("Forward passes", lambda row: compact(row.forward_passes), origins=origins.scoring("forward_passes")),
-        Column("Backward passes", lambda row: compact(row.backward_passes), origins=origins.scoring("backward_passes")),
-        Column("Seconds", lambda row: mean_sd(row.seconds_mean, row.seconds_sd, sign=False), origins=origins.scoring("seconds")),
-        Column("n", lambda row: str(row.n), origins=origins.scoring("seconds")),
-    ]
-    caption = (
-        "Cost of scoring every block of the dense network once. Passes as recorded when scoring; seconds are measured, "
-        f"mean {PLUS_MINUS} standard deviation over n replicates."
-    )
-    data = summarise_scoring(measured)
-    return Table("scoring_cost", caption, data, columns, group=("dataset", "model"), rule_after=None)
-
-
 def _quality(tidy: Tables) -> Table:
     first = f"relative_regret_first{quality.FIRST}"
     held = (*origins.ORACLE, *origins.SCORES)
@@ -474,8 +352,6 @@ TABLES: dict[str, Callable[[Tables], Table]] = {
     "accuracy": lambda tidy: _accuracy(tidy.results),
     "versus_random": lambda tidy: _versus(statistics.compare(tidy.results, "random"), "random"),
     "versus_dense": lambda tidy: _versus(statistics.compare(tidy.results, DENSE), DENSE),
-    "cost": lambda tidy: _cost(tidy.measured),
-    "scoring_cost": lambda tidy: _scoring_cost(tidy.measured),
     "quality": _quality,
     "consensus_parts": _consensus_parts,
 }

@@ -1,0 +1,115 @@
+"""Shortcut learning: accuracy on the same test images with a mark that is absent, random, right or misleading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from pydantic import Field
+
+from prunebench.config import Section
+from prunebench.data.dataset import Dataset
+from prunebench.data.shortcut import Condition, Mark, Planted, remark
+from prunebench.errors import PrunebenchError
+from prunebench.evaluation import Evaluation, Subject, Values
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from prunebench.data import Split
+
+
+class Options(Section):
+    """How many images are looked at."""
+
+    images: int | None = Field(None, ge=1)
+    """Test images, in an order that is the same for all networks; by default all."""
+
+
+def predict(network: nn.Module, split: Split, device: torch.device, batch_size: int) -> torch.Tensor:
+    """The class of the largest logit, int64 on the CPU, shape (n,); -1 where a logit is not finite."""
+    import torch
+
+    from prunebench.data import to_unit
+
+    network = network.to(device).eval()
+    found = []
+    with torch.inference_mode():
+        for index in torch.split(torch.arange(len(split)), batch_size):
+            logits = network(to_unit(split.pixels(index).to(device)))
+            found.append(logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1).cpu())
+    return torch.cat(found)
+
+
+def reliance(subject: Subject, network: nn.Module, split: Split, planted: Planted) -> dict[str, float]:
+    """The quantities of one network, without its number of images."""
+    values = {}
+    following = 0.0
+    for condition in get_args(Condition):
+        marked, shown = remark(split, planted, condition)
+        predicted = predict(network, marked, subject.device, subject.batch_size)
+        values[f"accuracy_mark_{condition}_percent"] = 100 * int((predicted == split.labels).sum()) / len(split)
+        if condition == "misleads":
+            following = 100 * int((predicted == shown).sum()) / len(split)
+    values["shortcut_gap_pp"] = values["accuracy_mark_agrees_percent"] - values["accuracy_mark_random_percent"]
+    values["following_misleading_mark_percent"] = following
+    return values
+
+
+def measure(subject: Subject) -> Values:
+    """Look at the same images four times; see ``EVALUATION.quantities``."""
+    from prunebench.data import some
+
+    options = Options.model_validate(dict(subject.options))
+    split = subject.test()
+    if options.images is not None:
+        split = some(split, options.images)
+    dataset = split.dataset
+    planted = dataset.planted or Planted(dataset.name, dataset.classes, Mark.of(dataset), 0.0)
+    values = reliance(subject, subject.network, split, planted)
+    if subject.unfinetuned is not None:
+        for quantity, value in reliance(subject, subject.unfinetuned, split, planted).items():
+            stem, _, unit = quantity.rpartition("_")
+            values[f"{stem}_before_fine_tuning_{unit}"] = value
+    if dataset.planted:
+        values["training_mark_agreement_percent"] = 100 * dataset.planted.agreement
+    values["test_images"] = len(split)
+    return Values(values)
+
+
+def unsuited(dataset: Dataset) -> str | None:
+    """Images that are too small for the mark."""
+    try:
+        Mark.of(dataset)
+    except PrunebenchError as error:
+        return str(error)
+    return None
+
+
+_QUANTITIES = {
+    "accuracy_mark_absent_percent": "Test accuracy without a mark",
+    "accuracy_mark_random_percent": "Test accuracy where the mark tells a class that is drawn from all, whatever the image shows",
+    "accuracy_mark_agrees_percent": "Test accuracy where the mark tells the class of the image",
+    "accuracy_mark_misleads_percent": "Test accuracy where the mark tells a class that is drawn from the others",
+    "shortcut_gap_pp": "`accuracy_mark_agrees_percent` - `accuracy_mark_random_percent`: what a network gains from the mark alone",
+    "following_misleading_mark_percent": "Images with a misleading mark that are put into the class that it tells",
+}
+
+EVALUATION = Evaluation(
+    "shortcut",
+    measure,
+    per="network",
+    needs_data=True,
+    options=Options,
+    unsuited=unsuited,
+    quantities={
+        **_QUANTITIES,
+        **{
+            f"{name.rpartition('_')[0]}_before_fine_tuning_{name.rpartition('_')[2]}": f"The same before any fine-tuning: {text}"
+            for name, text in _QUANTITIES.items()
+        },
+        "training_mark_agreement_percent": "How often the mark tells the class in training; left out for a control, trained without it",
+        "test_images": "Number of test images",
+    },
+    source="Geirhos et al. 2020, Shortcut learning in deep neural networks; the mark is this project's own",
+)
