@@ -138,6 +138,7 @@ def test_every_column_of_every_table_has_an_origin_or_says_which_row_it_is(folde
         "from",
         "to",
         "replicate",
+        "n",
     }
     for name, table in made.tables.items():
         for column in table.columns:

@@ -33,14 +33,9 @@ def family(against: str) -> tuple[Origin, ...]:
     return (Origin("results", "accuracy", "accuracy_percent", criterion="*"), *(DENSE_ACCURACY if against == DENSE else ()))
 
 
-def measured(evaluation: str, *quantities: str) -> tuple[Origin, ...]:
-    """Quantities that were measured of the row's network."""
-    return (Origin("measured", evaluation, quantities),)
-
-
-def scoring(*quantities: str) -> tuple[Origin, ...]:
+def scoring(quantity: str) -> tuple[Origin, ...]:
     """What scoring the dense network by the row's criterion cost."""
-    return (Origin("measured", SCORING, quantities, schedule=DENSE, criterion="{criterion}"),)
+    return (Origin("measured", SCORING, quantity, schedule=DENSE),)
 
 
 SCORES = (Origin("scores", schedule=DENSE),)

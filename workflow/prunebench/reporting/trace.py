@@ -16,7 +16,7 @@ from prunebench import reporting
 from prunebench.artifacts import read_csv, sha256_of
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import maker, shown
-from prunebench.reporting.collect import DELIVERED, DENSE, PROVENANCE_COLUMNS, Tables, read_tables
+from prunebench.reporting.collect import DELIVERED, DENSE, PROVENANCE_COLUMNS, SCORING, Tables, read_tables
 from prunebench.reporting.formats import Column, Origin, Table
 
 # What a row of a table and a tidy row must have in common, where both have it.
@@ -216,10 +216,13 @@ def _values(tidy: Tables, origin: Origin, record: pd.Series[Any]) -> Iterator[Va
     if origin.schedule is not None:
         wanted["schedule"] = (origin.schedule,)
         if origin.schedule == DENSE and "operating_point" in frame.columns:
-            wanted |= {"operating_point": (DENSE,), "criterion": (DENSE,)}
+            # What scoring cost is kept under the dense network too, by the criterion that scored.
+            wanted |= {"operating_point": (DENSE,)} | ({} if origin.evaluation == SCORING else {"criterion": (DENSE,)})
     elif origin.criterion is not None and "*" not in origin.criterion and wanted.get("schedule") == (DELIVERED,):
         # A delivered network meets the baseline of the one-shot schedule (statistics.compare).
         wanted["schedule"] = (DELIVERED, "one-shot")
+    if origin.dataset is not None:
+        wanted["dataset"] = _patterns(origin.dataset, record)
     if origin.criterion is not None:
         wanted["criterion"] = _patterns(origin.criterion, record)
     if "chain_criterion" in frame.columns and "criterion" not in frame.columns and "criterion" in wanted:
