@@ -28,6 +28,8 @@ from prunebench.reporting.collect import DENSE, Tables, control_of, read_tables
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import (
     ORDERED,
+    PAGE,
+    Widths,
     bare,
     block_axis,
     cells,
@@ -36,6 +38,7 @@ from prunebench.reporting.drawing import (
     ink,
     mean_over,
     note,
+    printed,
     save,
     style,
 )
@@ -87,12 +90,13 @@ _VOTES = {name for name in OF_EIGHT if name != "consensus"} | {f"consensus_witho
 _METRICS = tuple(metric for metric in METRICS if metric != "cka")
 
 
-def write_figures(tables: Path, out: Path) -> list[Path]:
+def write_figures(tables: Path, out: Path, widths: Widths = PAGE) -> list[Path]:
     """Draw every figure of every dataset and model: ``<out>/<figure>_<dataset>_<model>.pdf`` and ``.png``.
 
     Args:
         tables: the folder of the tidy tables.
         out: the folder of the figures.
+        widths: of the printed page.
 
     Returns:
         The files written. A figure that the suite has no values for is drawn as a note that says so.
@@ -104,7 +108,8 @@ def write_figures(tables: Path, out: Path) -> list[Path]:
     written = []
     for dataset, model in tidy.designs():
         for name in shown(reporting.FIGURES, tidy.subjects()):
-            figure = make_figure(name, tidy, dataset, model)
+            with printed(widths):
+                figure = make_figure(name, tidy, dataset, model)
             written += save(figure, out / f"{name}_{dataset}_{model}")
     return written
 

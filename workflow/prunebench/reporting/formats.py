@@ -158,7 +158,7 @@ def write_csv(path: Path, data: pd.DataFrame) -> None:
     artifacts.write_csv(path, list(data.columns), rows)
 
 
-def _parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+def parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
     """The groups of a table's rows; the dense network's row leads every schedule of its dataset and model."""
     group = list(table.group)
     if "schedule" not in group:
@@ -173,7 +173,7 @@ def _parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
             yield (*map(str, key), schedule), pd.concat([dense, chosen]) if schedules else chosen
 
 
-def _cells(table: Table, rows: pd.DataFrame) -> tuple[list[list[str]], list[int]]:
+def cells_of(table: Table, rows: pd.DataFrame) -> tuple[list[list[str]], list[int]]:
     """The texts of a part, and the numbers of the rows before which a rule separates another operating point."""
     records = [row for _, row in rows.iterrows()]
     cells = [[column.cell(record) for column in table.columns] for record in records]
@@ -186,8 +186,8 @@ def _cells(table: Table, rows: pd.DataFrame) -> tuple[list[list[str]], list[int]
 def to_markdown(table: Table) -> str:
     """Markdown: the caption, and one pipe table under a heading for each part."""
     text = [f"# {table.name}", "", table.caption, ""]
-    for key, rows in _parts(table):
-        cells, _ = _cells(table, rows)
+    for key, rows in parts(table):
+        cells, _ = cells_of(table, rows)
         escaped = [[cell.replace("|", r"\|") for cell in row] for row in cells]
         body = tabulate(
             escaped,
@@ -205,8 +205,8 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     r"""LaTeX: one ``table`` environment with booktabs rules for each part; needs ``\usepackage{booktabs,graphicx}``."""
     text = ["% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."]
-    for key, rows in _parts(table):
-        cells, rules = _cells(table, rows)
+    for key, rows in parts(table):
+        cells, rules = cells_of(table, rows)
         text += [
             r"\begin{table}",
             r"\centering",
