@@ -10,10 +10,11 @@ from pathlib import Path
 from prunebench.reporting.formats import Column, Table, cells_of, parts
 from prunebench.reporting.formats import latex as cell_text
 
-# Sizes of letters in points, largest first; nothing smaller is put on paper.
-_SIZES = {r"\small": 9.0, r"\footnotesize": 8.0, r"\scriptsize": 7.0}
-# A letter is half as wide as its size on average, and some more for capitals; gaps between columns are 6 points.
-_LETTER, _GAP = 0.53, 6.0
+# Sizes of letters, largest first, with the width in points of one on average; small letters are wider for their size. Nothing smaller
+# than 7 points is put on paper.
+_SIZES = {r"\small": 4.6, r"\footnotesize": 4.25, r"\scriptsize": 3.95}
+_SMALLEST = r"\scriptsize"
+_GAP = 6.0
 _WRAP = 36
 """Columns of text with more letters are broken into lines of so many."""
 _PAGE_HEIGHT = 690.0
@@ -116,14 +117,15 @@ def _letters(column: Column, cells: Sequence[str]) -> int:
     return max(longest, *(len(line) for line in _broken(column.header)))
 
 
-def _width(letters: Sequence[int], size: float) -> float:
-    return sum(_LETTER * size * count + _GAP for count in letters)
+def _width(letters: Sequence[int], size: str = _SMALLEST) -> float:
+    """Width in points of columns of so many letters."""
+    return sum(_SIZES[size] * count + _GAP for count in letters)
 
 
 def layouts(table: Table, rows: Sequence[Sequence[str]], page: float) -> Iterator[tuple[list[int], str, bool]]:
     """How to print a part of a table: which columns, at what size, whether on a turned page.
 
-    Upright at the largest size that fits; turned if 8 points would not fit upright; in several tables that share their first columns of
+    Upright at the largest size that fits; turned if 7 points would not fit upright; in several tables that share their first columns of
     words if not even 7 points fit on a turned page.
 
     Args:
@@ -133,20 +135,27 @@ def layouts(table: Table, rows: Sequence[Sequence[str]], page: float) -> Iterato
     """
     letters = [_letters(column, [row[number] for row in rows]) for number, column in enumerate(table.columns)]
     every = list(range(len(letters)))
-    for turned, width, least in ((False, page, 8.0), (True, _PAGE_HEIGHT, 7.0)):
-        for command, size in _SIZES.items():
-            if size >= least and _width(letters, size) <= width:
-                yield every, command, turned
+    for turned, width in ((False, page), (True, _PAGE_HEIGHT)):
+        for size in _SIZES:
+            if _width(letters, size) <= width:
+                yield every, size, turned
                 return
     keys = [number for number in every if not table.columns[number].right][:2] or every[:1]
-    rest, chosen = [number for number in every if number not in keys], list[int]()
-    for number in rest:
-        if chosen and _width([letters[n] for n in (*keys, *chosen, number)], 7.0) > _PAGE_HEIGHT:
-            yield [*keys, *chosen], r"\scriptsize", True
-            chosen = []
-        chosen.append(number)
-    if chosen:
-        yield [*keys, *chosen], r"\scriptsize", True
+    rest = [number for number in every if number not in keys]
+
+    def divided(width: float) -> list[list[int]]:
+        found: list[list[int]] = [[]]
+        for number in rest:
+            if found[-1] and _width([letters[n] for n in (*keys, *found[-1], number)]) > width:
+                found.append([])
+            found[-1].append(number)
+        return found
+
+    # As few tables as can be, and of these the evenest.
+    fewest = len(divided(_PAGE_HEIGHT))
+    width = next(width for width in range(100, int(_PAGE_HEIGHT) + 1, 10) if len(divided(width)) <= fewest)
+    for chosen in divided(width):
+        yield [*keys, *chosen], _SMALLEST, _width([letters[n] for n in (*keys, *chosen)]) > page
 
 
 def of_table(table: Table, title: str, width_mm: float) -> Iterator[str]:
@@ -170,7 +179,7 @@ def _longtable(
     for number in columns:
         column = table.columns[number]
         wide = not column.right and max((len(row[number]) for row in rows), default=0) > _WRAP
-        text = rf">{{\raggedright\arraybackslash}}p{{{_LETTER * _WRAP:.1f}em}}"
+        text = rf">{{\raggedright\arraybackslash}}p{{{_SIZES[size] * _WRAP:.0f}pt}}"
         shapes.append(text if wide else "r" if column.right else "l")
         lines = r"\\".join(inline(line) for line in _broken(column.header))
         headers.append(rf"\shortstack[{'r' if column.right else 'l'}]{{{lines}}}")
@@ -190,5 +199,6 @@ def _longtable(
 def _cell(text: str) -> str:
     """A cell: numbers in mathematics; a bracket in the beginning would be taken for an option of the line before."""
     shown = cell_text(text)
-    shown = shown if shown.startswith("$") else inline(text)
+    # Mathematics has no spaces of its own between a value and its interval.
+    shown = shown.replace(" [", r"\ [") if shown.startswith("$") else inline(text)
     return f"{{{shown}}}" if shown.startswith(("[", "*")) else shown

@@ -27,7 +27,8 @@ _PREAMBLE = r"""\documentclass[10pt,a4paper]{article}
 \IfFileExists{microtype.sty}{\usepackage{microtype}}{}
 \usepackage{textcomp}
 \usepackage[a4paper,textwidth=%(width)gmm,textheight=247mm]{geometry}
-\usepackage{booktabs,longtable,array,graphicx,lscape}
+\usepackage{booktabs,longtable,array,graphicx}
+\IfFileExists{pdflscape.sty}{\usepackage{pdflscape}}{\usepackage{lscape}}
 \usepackage[hidelinks]{hyperref}
 \setlength{\tabcolsep}{3pt}
 \setlength{\LTcapwidth}{\textwidth}
@@ -37,7 +38,7 @@ _PREAMBLE = r"""\documentclass[10pt,a4paper]{article}
 \renewcommand{\topfraction}{0.95}
 \renewcommand{\textfraction}{0.02}
 \renewcommand{\floatpagefraction}{0.7}
-% The same results give the same bytes.
+%% The same results give the same bytes.
 \ifdefined\pdftrailerid\pdftrailerid{}\fi
 \ifdefined\pdfsuppressptexinfo\pdfsuppressptexinfo=-1\fi
 """
