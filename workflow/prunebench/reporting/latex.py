@@ -15,8 +15,8 @@ from prunebench.reporting.formats import latex as cell_text
 _SIZES = {r"\small": 4.6, r"\footnotesize": 4.25, r"\scriptsize": 3.95}
 _SMALLEST = r"\scriptsize"
 _GAP = 6.0
-_WRAP = 36
-"""Columns of text with more letters are broken into lines of so many."""
+_WRAP, _NARROW = 36, 24
+"""Columns of text with more letters are broken into lines of so many; narrower where that keeps a page upright."""
 _PAGE_HEIGHT = 690.0
 _EXTRA = {
     "\u2192": r"$\to$",
@@ -109,11 +109,11 @@ def _broken(header: str) -> list[str]:
     return lines
 
 
-def _letters(column: Column, cells: Sequence[str]) -> int:
+def _letters(column: Column, cells: Sequence[str], wrap: int) -> int:
     """Width of a column in letters."""
     longest = max((len(cell) for cell in cells), default=0)
-    if not column.right and longest > _WRAP:
-        longest = _WRAP
+    if not column.right and longest > wrap:
+        longest = wrap
     return max(longest, *(len(line) for line in _broken(column.header)))
 
 
@@ -122,8 +122,8 @@ def _width(letters: Sequence[int], size: str = _SMALLEST) -> float:
     return sum(_SIZES[size] * count + _GAP for count in letters)
 
 
-def layouts(table: Table, rows: Sequence[Sequence[str]], page: float) -> Iterator[tuple[list[int], str, bool]]:
-    """How to print a part of a table: which columns, at what size, whether on a turned page.
+def layouts(table: Table, rows: Sequence[Sequence[str]], page: float) -> Iterator[tuple[list[int], str, bool, int]]:
+    """How to print a part of a table: which columns, at what size, whether on a turned page, and how many letters a line of text has.
 
     Upright at the largest size that fits; turned if 7 points would not fit upright; in several tables that share their first columns of
     words if not even 7 points fit on a turned page.
@@ -133,12 +133,12 @@ def layouts(table: Table, rows: Sequence[Sequence[str]], page: float) -> Iterato
         rows: The texts of its cells.
         page: Width of an upright page in points.
     """
-    letters = [_letters(column, [row[number] for row in rows]) for number, column in enumerate(table.columns)]
-    every = list(range(len(letters)))
-    for turned, width in ((False, page), (True, _PAGE_HEIGHT)):
+    every = list(range(len(table.columns)))
+    for turned, width, wrap in ((False, page, _WRAP), (False, page, _NARROW), (True, _PAGE_HEIGHT, _WRAP)):
+        letters = [_letters(table.columns[number], [row[number] for row in rows], wrap) for number in every]
         for size in _SIZES:
             if _width(letters, size) <= width:
-                yield every, size, turned
+                yield every, size, turned, wrap
                 return
     keys = [number for number in every if not table.columns[number].right][:2] or every[:1]
     rest = [number for number in every if number not in keys]
@@ -155,7 +155,7 @@ def layouts(table: Table, rows: Sequence[Sequence[str]], page: float) -> Iterato
     fewest = len(divided(_PAGE_HEIGHT))
     width = next(width for width in range(100, int(_PAGE_HEIGHT) + 1, 10) if len(divided(width)) <= fewest)
     for chosen in divided(width):
-        yield [*keys, *chosen], _SMALLEST, _width([letters[n] for n in (*keys, *chosen)]) > page
+        yield [*keys, *chosen], _SMALLEST, _width([letters[n] for n in (*keys, *chosen)]) > page, _WRAP
 
 
 def of_table(table: Table, title: str, width_mm: float) -> Iterator[str]:
@@ -165,21 +165,26 @@ def of_table(table: Table, title: str, width_mm: float) -> Iterator[str]:
     for key, frame in parts(table):
         rows, rules = cells_of(table, frame)
         split = list(layouts(table, rows, width_mm * 72.27 / 25.4))
-        for number, (columns, size, turned) in enumerate(split, start=1):
+        for number, (columns, size, turned, wrap) in enumerate(split, start=1):
             which = f", part {number} of {len(split)}" if len(split) > 1 else ""
             yield r"\begin{landscape}" if turned else ""
-            yield from _longtable(table, columns, rows, rules, size, inline(f"{title}: {', '.join(key)}{which}."))
+            yield from _longtable(table, columns, rows, rules, (size, wrap), inline(f"{title}: {', '.join(key)}{which}."))
             yield r"\end{landscape}" if turned else ""
 
 
 def _longtable(
-    table: Table, columns: Sequence[int], rows: Sequence[Sequence[str]], rules: Sequence[int], size: str, caption: str
+    table: Table,
+    columns: Sequence[int],
+    rows: Sequence[Sequence[str]],
+    rules: Sequence[int],
+    letters: tuple[str, int],
+    caption: str,
 ) -> Iterator[str]:
-    shapes, headers = [], []
+    (size, wrap), shapes, headers = letters, [], []
     for number in columns:
         column = table.columns[number]
-        wide = not column.right and max((len(row[number]) for row in rows), default=0) > _WRAP
-        text = rf">{{\raggedright\arraybackslash}}p{{{_SIZES[size] * _WRAP:.0f}pt}}"
+        wide = not column.right and max((len(row[number]) for row in rows), default=0) > wrap
+        text = rf">{{\raggedright\arraybackslash}}p{{{_SIZES[size] * wrap:.0f}pt}}"
         shapes.append(text if wide else "r" if column.right else "l")
         lines = r"\\".join(inline(line) for line in _broken(column.header))
         headers.append(rf"\shortstack[{'r' if column.right else 'l'}]{{{lines}}}")

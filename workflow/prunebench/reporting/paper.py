@@ -75,8 +75,9 @@ def write_paper(tables: Path, figures: Path, out: Path, suite: Suite) -> Path:
         r"\section{How the results were made}",
         *(f"{inline(text)}\n" for text in paragraphs(suite, provenance)),
     ]
+    opening = len(body)
     for category, names in _categories(tidy).items():
-        body += [r"\clearpage", rf"\section{{{inline(category)}}}"]
+        body += [r"\clearpage" if len(body) > opening else "", rf"\section{{{inline(category)}}}"]
         for name in names:
             body += _content(name, made.get(name), tidy, figures, out, suite)
     body += [_sources(suite), r"\end{document}", ""]
