@@ -89,7 +89,7 @@ def test_direction_of_baselines_is_the_one_in_the_code() -> None:
     assert all(built_in[name].removes == end for name, end in rows)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "complexity", "latency", "energy"])
+@pytest.mark.parametrize("name", ["accuracy", "complexity", "latency", "energy", "shortcut"])
 def test_every_quantity_is_explained(name: str) -> None:
     evaluation = plugins.builtin(Evaluation, "evaluation")[name]
     kind = "Reproducible" if evaluation.per == "network" else "Measured"
@@ -108,7 +108,7 @@ def test_every_column_of_the_quality_is_explained() -> None:
 
 
 def test_every_built_in_evaluation_is_looked_at() -> None:
-    assert set(plugins.builtin(Evaluation, "evaluation")) == {"accuracy", "complexity", "latency", "energy"}
+    assert set(plugins.builtin(Evaluation, "evaluation")) == {"accuracy", "complexity", "latency", "energy", "shortcut"}
 
 
 def test_every_built_in_dataset_and_model_is_named() -> None:

@@ -136,6 +136,14 @@ def test_what_counters_measure(
     assert found[1].endswith("400 g CO2e/kWh; PUE 1")
 
 
+@pytest.mark.parametrize(("ids", "method"), [([0], "measured"), ([0, 1], "estimated")])
+def test_counters_of_other_gpus_too_are_no_measurement(ids: list[int], method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy_meter, "nvml_index", lambda device: None)
+    monkeypatch.setattr(GPU, "_get_gpu_ids", lambda self: ids)
+    found = energy_meter._describe(SimpleNamespace(_hardware=[CPU(), GPU()]), "cuda:0", True, 400.0)
+    assert found[0] == method and f"all {len(ids)} visible GPUs" in found[1]
+
+
 def test_nothing_is_written_printed_or_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -401,9 +401,15 @@ def _describe(tracker: Any, device: str, counters: bool, intensity: float) -> tu
         parts.append("RAM: codecarbon's constant for its size")
     if not device.startswith("cpu"):
         gpu = hardware.get("GPU") if _uses_gpu(device) else None
-        if gpu is not None and list(gpu._get_gpu_ids()):
+        counted = [] if gpu is None else list(gpu._get_gpu_ids())
+        if counted and nvml_index(device) is not None:
             read.add("gpu")
-            parts.append("GPU: NVML" if nvml_index(device) is not None else "GPU: driver's counters of all visible GPUs")
+            parts.append("GPU: NVML")
+        elif counted:
+            # Which of them the work runs on is not known (an AMD device, a part of a GPU): with others beside it, that is no measurement.
+            read.add("gpu")
+            measured = measured and len(counted) == 1
+            parts.append(f"GPU: driver's counters of all {len(counted)} visible GPUs")
         else:
             measured = False
             parts.append("GPU: not counted, no counter found")

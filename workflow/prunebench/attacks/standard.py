@@ -1,9 +1,8 @@
 """AutoAttack, the standard version, by the package pyautoattack: attack by attack and batch by batch, so that it can be resumed.
 
-Croce and Hein 2020, https://arxiv.org/abs/2003.01690. The package holds the original code
-(github.com/fra31/auto-attack). Its own state file
-does not tell which batches of an attack are done, so a resumed run would attack other batches than an uninterrupted one; here every
-batch of every attack is kept. What comes out is what one call of the package's ``run_standard_evaluation`` gives.
+Croce and Hein 2020, https://arxiv.org/abs/2003.01690. The package holds the original code (github.com/fra31/auto-attack). Its own
+state file does not tell which batches of an attack are done, so a resumed run would attack other batches than an uninterrupted one;
+here every batch of every attack is kept. What comes out is what one call of the package's ``run_standard_evaluation`` gives.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ A network that learns the mark in place of what the image shows is right in trai
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from prunebench.data.dataset import Dataset, Images
 from prunebench.errors import PrunebenchError
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prunebench.data.splits import Split, SplitName
-
-Condition = Literal["absent", "random", "agrees", "misleads"]
 
 # In place of a class: no mark.
 NO_MARK = -1
@@ -129,9 +127,9 @@ class Planted:
 
         labels = images.labels
         if split == "test":
-            return MarkedImages(images, self.mark, told(self.base, self.classes, labels, "random"))
+            return MarkedImages(images, self.mark, any_class(self.base, self.classes, len(labels)))
         agrees = torch.from_numpy(_uniform(self.base, "agreement", len(labels)) < self.agreement)
-        return MarkedImages(images, self.mark, torch.where(agrees, labels, told(self.base, self.classes, labels, "misleads")))
+        return MarkedImages(images, self.mark, torch.where(agrees, labels, wrong_class(self.base, self.classes, labels)))
 
 
 def plant(base: Dataset, agreement: float = 0.95, name: str | None = None) -> Dataset:
@@ -157,43 +155,52 @@ def plant(base: Dataset, agreement: float = 0.95, name: str | None = None) -> Da
     return replace(base, name=name, planted=Planted(base.name, base.classes, Mark.of(base), agreement))
 
 
-def told(base: str, classes: int, labels: torch.Tensor, condition: Condition) -> torch.Tensor:
-    """The class that the mark of each image of an official part tells, or ``NO_MARK``: int64, shape (N,).
+def any_class(base: str, classes: int, number: int) -> torch.Tensor:
+    """A class for each image of an official part, drawn from all by the dataset and the image's position alone: int64, shape (number,)."""
+    return _draw(base, "any class", classes, number)
 
-    ``agrees``: that of the image; ``misleads``: drawn from the others; ``random``: drawn from all. Drawn by the dataset and the
-    position of the image in the part alone, the same on every machine.
+
+def wrong_class(base: str, classes: int, labels: torch.Tensor, turn: int = 0, turns: int = 1) -> torch.Tensor:
+    """A class for each image of an official part, drawn from those that it does not show, likewise.
 
     Args:
         base: Name of the dataset without the mark.
         classes: Number of classes.
-        labels: The classes of all images of the part, int64, shape (N,).
-        condition: What the mark does.
+        labels: Those of all images of the part, int64, shape (N,).
+        turn: 0 to ``turns`` - 1: at each turn an image gets another class.
+        turns: At most ``classes`` - 1.
+
+    Returns:
+        int64, shape (N,).
+    """
+    others = classes - 1
+    step = (_draw(base, "wrong class", others, len(labels)) + turn * others // turns) % others
+    return (labels + 1 + step) % classes
+
+
+def remark(split: Split, mark: Mark, shown: torch.Tensor) -> Split:
+    """The same images with other marks, whether they carried any or not.
+
+    Args:
+        split: Images.
+        mark: What the marks look like.
+        shown: The class that each tells, or ``NO_MARK``: int64, shape (n,).
     """
     import torch
 
-    if condition == "absent":
-        return torch.full_like(labels, NO_MARK)
-    if condition == "agrees":
-        return labels
-    drawn = torch.from_numpy((classes * _uniform(base, "class", len(labels))).astype("int64"))
-    if condition == "random":
-        return drawn
-    others = (labels + 1 + torch.from_numpy(((classes - 1) * _uniform(base, "other", len(labels))).astype("int64"))) % classes
-    # The same draw where it misleads already, so that the two conditions differ in as few images as they can.
-    return torch.where(drawn == labels, others, drawn)
-
-
-def remark(split: Split, planted: Planted, condition: Condition) -> tuple[Split, torch.Tensor]:
-    """The same images with their marks as ``condition`` says, whether they carried any or not, and the classes that these tell.
-
-    Returns:
-        The split; the classes, or ``NO_MARK``: int64, shape (n,).
-    """
     from prunebench.data.splits import Split
 
     clean = split.images.clean if isinstance(split.images, MarkedImages) else split.images
-    shown = told(planted.base, planted.classes, clean.labels, condition)
-    return Split(split.dataset, MarkedImages(clean, planted.mark, shown), split.indices), shown[split.indices]
+    of_part = torch.full_like(clean.labels, NO_MARK)
+    of_part[split.indices] = shown
+    return Split(split.dataset, MarkedImages(clean, mark, of_part), split.indices)
+
+
+def _draw(base: str, purpose: str, values: int, number: int) -> torch.Tensor:
+    """Whole numbers from 0 to ``values`` - 1: int64, shape (number,)."""
+    import torch
+
+    return torch.from_numpy((values * _uniform(base, purpose, number)).astype("int64"))
 
 
 def _uniform(base: str, purpose: str, number: int) -> NDArray[np.float64]:

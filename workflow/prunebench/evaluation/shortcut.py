@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from prunebench.config import Section
 from prunebench.data.dataset import Dataset
-from prunebench.data.shortcut import Condition, Mark, Planted, remark
+from prunebench.data.shortcut import NO_MARK, Mark, Planted, remark, wrong_class
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, Values
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 
 class Options(Section):
-    """How many images are looked at."""
+    """How many images are looked at, and how often."""
 
     images: int | None = Field(None, ge=1)
     """Test images, in an order that is the same for all networks; by default all."""
+    wrong_marks: int = Field(9, ge=1)
+    """Wrong marks that each image is shown with, one after the other; all wrong ones if there are no more."""
 
 
 def predict(network: nn.Module, split: Split, device: torch.device, batch_size: int) -> torch.Tensor:
@@ -41,23 +43,40 @@ def predict(network: nn.Module, split: Split, device: torch.device, batch_size: 
     return torch.cat(found)
 
 
-def reliance(subject: Subject, network: nn.Module, split: Split, planted: Planted) -> dict[str, float]:
+def reliance(subject: Subject, network: nn.Module, split: Split, planted: Planted, wrong_marks: int) -> dict[str, float]:
     """The quantities of one network, without its number of images."""
-    values = {}
-    following = 0.0
-    for condition in get_args(Condition):
-        marked, shown = remark(split, planted, condition)
-        predicted = predict(network, marked, subject.device, subject.batch_size)
-        values[f"accuracy_mark_{condition}_percent"] = 100 * int((predicted == split.labels).sum()) / len(split)
-        if condition == "misleads":
-            following = 100 * int((predicted == shown).sum()) / len(split)
-    values["shortcut_gap_pp"] = values["accuracy_mark_agrees_percent"] - values["accuracy_mark_random_percent"]
-    values["following_misleading_mark_percent"] = following
-    return values
+    import torch
+
+    def equal(answers: torch.Tensor, expected: torch.Tensor) -> int:
+        return int((answers == expected).sum())
+
+    def answers(shown: torch.Tensor) -> torch.Tensor:
+        return predict(network, remark(split, planted.mark, shown), subject.device, subject.batch_size)
+
+    absent = 100 * equal(answers(torch.full_like(split.labels, NO_MARK)), split.labels) / len(split)
+    agrees = 100 * equal(answers(split.labels), split.labels) / len(split)
+    turns = min(wrong_marks, planted.classes - 1)
+    right = following = 0
+    for turn in range(turns):
+        shown = wrong_class(planted.base, planted.classes, split.images.labels, turn, turns)[split.indices]
+        answered = answers(shown)
+        right += equal(answered, split.labels)
+        following += equal(answered, shown)
+    misleads = 100 * right / (turns * len(split))
+    # Against a mark that is drawn from all classes, as expected of many draws: one draw would add its own noise.
+    gap = (agrees - misleads) * (planted.classes - 1) / planted.classes
+    return {
+        "accuracy_mark_absent_percent": absent,
+        "accuracy_mark_random_percent": agrees - gap,
+        "accuracy_mark_agrees_percent": agrees,
+        "accuracy_mark_misleads_percent": misleads,
+        "shortcut_gap_pp": gap,
+        "following_misleading_mark_percent": 100 * following / (turns * len(split)),
+    }
 
 
 def measure(subject: Subject) -> Values:
-    """Look at the same images four times; see ``EVALUATION.quantities``."""
+    """Look at the same images with one mark after the other; see ``EVALUATION.quantities``."""
     from prunebench.data import some
 
     options = Options.model_validate(dict(subject.options))
@@ -66,9 +85,9 @@ def measure(subject: Subject) -> Values:
         split = some(split, options.images)
     dataset = split.dataset
     planted = dataset.planted or Planted(dataset.name, dataset.classes, Mark.of(dataset), 0.0)
-    values = reliance(subject, subject.network, split, planted)
+    values = reliance(subject, subject.network, split, planted, options.wrong_marks)
     if subject.unfinetuned is not None:
-        for quantity, value in reliance(subject, subject.unfinetuned, split, planted).items():
+        for quantity, value in reliance(subject, subject.unfinetuned, split, planted, options.wrong_marks).items():
             stem, _, unit = quantity.rpartition("_")
             values[f"{stem}_before_fine_tuning_{unit}"] = value
     if dataset.planted:
@@ -88,10 +107,10 @@ def unsuited(dataset: Dataset) -> str | None:
 
 _QUANTITIES = {
     "accuracy_mark_absent_percent": "Test accuracy without a mark",
-    "accuracy_mark_random_percent": "Test accuracy where the mark tells a class that is drawn from all, whatever the image shows",
     "accuracy_mark_agrees_percent": "Test accuracy where the mark tells the class of the image",
-    "accuracy_mark_misleads_percent": "Test accuracy where the mark tells a class that is drawn from the others",
-    "shortcut_gap_pp": "`accuracy_mark_agrees_percent` - `accuracy_mark_random_percent`: what a network gains from the mark alone",
+    "accuracy_mark_misleads_percent": "Test accuracy where the mark tells another class, mean over `wrong_marks` of them",
+    "accuracy_mark_random_percent": "What a mark drawn from all classes is expected to give: the two, weighted 1 to classes - 1",
+    "shortcut_gap_pp": "`accuracy_mark_agrees_percent` - `accuracy_mark_random_percent`: what the mark alone gains",
     "following_misleading_mark_percent": "Images with a misleading mark that are put into the class that it tells",
 }
 

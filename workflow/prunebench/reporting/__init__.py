@@ -50,6 +50,7 @@ TABLES = {
     "energy": Place("4. Cost (measured)", "energy of each stage, and when pruning has paid for itself", "energy", of=("energy",)),
     "cost": Place("4. Cost (measured)", "latency, energy, carbon", "cost"),
     "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "cost"),
+    "robustness": Place("5. Robustness", "accuracy under attack", "robustness", of=("fgsm", "pgd", "autoattack")),
     "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",)),
 }
 
@@ -63,6 +64,10 @@ FIGURES = {
     "agreement": Place("3. Decisions", "agreement between criteria", "figures"),
     "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
     "energy": Place("4. Cost (measured)", "energy and carbon", "energy", of=("energy",)),
+    "robustness": Place("5. Robustness", "accuracy under attack", "robustness", of=("fgsm", "pgd", "autoattack")),
+    "robustness_curve": Place(
+        "5. Robustness", "accuracy by the strength of an attack", "robustness", of=("fgsm", "pgd", "autoattack")
+    ),
     "shortcut": Place("5. Robustness", "shortcut learning", "shortcut", of=("shortcut",), with_control=True),
 }
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from prunebench.reporting.collect import DENSE, SCORING, Tables
+from prunebench.reporting.collect import DENSE, SCORING, TRAINING, Tables
 from prunebench.reporting.cost import (
     LOAD_MARKS,
     METHOD_MARKS,
@@ -55,6 +55,11 @@ def energies(tidy: Tables) -> pd.DataFrame:
         once = select(tidy.measured, SCORING, name).groupby([*same, "criterion"])["value"].mean().rename(f"{SCORING}.{name}")
         frame = frame.join(once, on=[*same, "criterion"])
         frame[f"{SCORING}.{name}"] *= frame["scorings"]
+    # A dense network that was taken over has no epochs: what its training took is not known.
+    epochs = select(tidy.results, TRAINING, "epochs")
+    taken = epochs[(epochs["value"] == 0) & (epochs["schedule"] == DENSE)].set_index(same).index
+    of_taken = (frame["schedule"] == DENSE) & pd.MultiIndex.from_frame(frame[same]).isin(taken)
+    frame.loc[of_taken, list(_STAGES[:2])] = math.nan
     dense = frame[frame["schedule"] == DENSE].set_index(same)
     base = frame[same].join(dense[["training.energy_kwh", _INFERENCE, "energy.beside"]], on=same)
     pruned = frame["schedule"] != DENSE
@@ -217,6 +222,7 @@ def draw_energy(tidy: Tables, title: str) -> Figure:
     handles.append(Line2D([], [], color="0.35", linestyle=(0, (4, 2)), linewidth=1.0, label="as FLOPs"))
     if pruned["replicate"].nunique() > 1:
         handles.append(Line2D([], [], color="none", label="bars: lowest to highest\nreplicate"))
+    handles.append(Line2D([], [], color="none", label=f"Inference: {_methods(pruned, 'energy')}"))
     if (pruned["energy.beside"] != "no").any():
         handles.append(
             Line2D([], [], color="none", label="Some were measured beside\nother work, or it is not\nknown (table energy).")
@@ -224,6 +230,12 @@ def draw_energy(tidy: Tables, title: str) -> Figure:
     above.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=2.6, fontsize=7)
     _stage_panel(below, data, schedules)
     return figure
+
+
+def _methods(data: pd.DataFrame, evaluation: str) -> str:
+    """How the energy of an evaluation was found, in words."""
+    found = data.get(f"{evaluation}.method", pd.Series(dtype=str)).dropna()
+    return " and ".join(sorted(set(map(str, found)))) or "not said how"
 
 
 def _line(look: Any) -> dict[str, Any]:
@@ -286,9 +298,7 @@ def _stage_panel(below: Any, data: pd.DataFrame, schedules: list[str]) -> None:
         Patch(facecolor="#0072B2", label="training, fine-tuning"),
         Patch(facecolor="#E69F00", hatch="///", label="scoring"),
     ]
-    methods = " and ".join(sorted({str(m) for m in data.get("training.method", pd.Series(dtype=str)).dropna()}))
-    words = [f"Training: {methods};", "scoring: estimated by time."] if methods else []
-    words += ["Means over criteria", "and replicates."]
+    words = [f"Training: {_methods(data, TRAINING)};", "scoring: estimated by time.", "Means over criteria", "and replicates."]
     handles.append(Patch(facecolor="none", label="\n".join(words)))
     below.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=7)
 

@@ -11,7 +11,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from prunebench.reporting.collect import DENSE, Tables
 from prunebench.reporting.cost import (
@@ -203,7 +202,7 @@ def draw_speedup(tidy: Tables, title: str) -> Figure:
     axes.set_ylabel("Latency reduction (%)")
     axes.set_title(title)
     _speedup_axis(axes)
-    sns.despine(ax=axes, right=False)
+    sns.despine(ax=axes)
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
     return figure
 
@@ -218,13 +217,9 @@ def _speedup_axis(axes: Any) -> None:
     for factor in sorted(factors, key=lambda f: (f != 1, abs(f - 1))):
         if all(abs(1 / factor - 1 / other) * 100 > 0.06 * (high - low) for other in kept):
             kept.append(factor)
-    other = axes.twinx()
-    other.set_ylim(low, high)
-    other.set_yticks([100 * (1 - 1 / factor) for factor in kept], kept)
-    other.yaxis.set_major_formatter(FuncFormatter(lambda percent, _: f"{100 / (100 - percent):.3g}{TIMES}"))
+    other = axes.secondary_yaxis("right")
+    other.set_yticks([100 * (1 - 1 / factor) for factor in kept], [f"{factor:g}{TIMES}" for factor in kept])
     other.set_ylabel("Speed-up")
-    other.grid(False)
-    sns.despine(ax=other, right=False)
 
 
 TABLES: dict[str, Callable[[Tables], Table]] = {

@@ -68,6 +68,10 @@ def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
         written += [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
     landing = (out or tables) / "headline.html"
     artifacts.write_text(landing, headline_html(made["headline"].data))
+    if "autoattack" in tidy.subjects():
+        from prunebench.reporting.robustness import write_robustbench
+
+        written.append(write_robustbench(tidy.results, out or tables))
     return [*written, landing]
 
 
