@@ -60,6 +60,11 @@ def inline(text: str) -> str:
     return "".join(found)
 
 
+def entitled(title: str, what: str) -> str:
+    """A caption of a title and what it is shown of; a question keeps its mark."""
+    return f"{title} {what[0].upper()}{what[1:]}." if title.endswith("?") else f"{title}: {what}."
+
+
 def restructured(text: str) -> str:
     """A paragraph of reStructuredText: literals, emphasis and the rest as it is."""
     pieces = re.split(r"(``.+?``|\*\*.+?\*\*|\*[^*\s][^*]*\*)", text)
@@ -168,7 +173,7 @@ def of_table(table: Table, title: str, width_mm: float) -> Iterator[str]:
         for number, (columns, size, turned, wrap) in enumerate(split, start=1):
             which = f", part {number} of {len(split)}" if len(split) > 1 else ""
             yield r"\begin{landscape}" if turned else ""
-            yield from _longtable(table, columns, rows, rules, (size, wrap), inline(f"{title}: {', '.join(key)}{which}."))
+            yield from _longtable(table, columns, rows, rules, (size, wrap), inline(entitled(title, f"{', '.join(key)}{which}")))
             yield r"\end{landscape}" if turned else ""
 
 

@@ -14,7 +14,7 @@ from prunebench.config import Suite
 from prunebench.reporting import Place, maker, shown
 from prunebench.reporting.collect import PROVENANCE_COLUMNS, Tables, read_tables
 from prunebench.reporting.formats import Table
-from prunebench.reporting.latex import captioned, inline, of_table, restructured
+from prunebench.reporting.latex import captioned, entitled, inline, of_table, restructured
 from prunebench.reporting.methods import paragraphs
 
 _CAPTIONS = Path(__file__).resolve().parents[2] / "report"
@@ -128,7 +128,7 @@ def _figure(path: Path, out: Path, title: str, what: str, width_mm: float) -> It
     yield r"\begin{landscape}" if turned else ""
     yield r"\begin{figure}[!htbp]\centering"
     yield rf"\includegraphics[width={width * scale:.1f}bp]{{figures/{path.name}}}"
-    yield rf"\caption{{{inline(title)}: {inline(what)}.}}"
+    yield rf"\caption{{{inline(entitled(title, what))}}}"
     yield r"\end{figure}"
     yield r"\end{landscape}" if turned else ""
 
