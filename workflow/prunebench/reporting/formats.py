@@ -74,18 +74,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown to readers: its header and the text of its cell in a row.
+    """How a column is shown to readers: its header, the text of its cell in a row, and what the cell was made from.
 
-    ``origins`` say what the cell was made from, ``data`` which columns of the CSV file it shows; without any, ``prunebench trace``
-    knows the column by its header alone. ``bold`` says whether a row's cell stands out: only what can be told from something else may
-    (``statistics.among_best``).
+    ``bold`` says whether a row's cell stands out: only what can be told from something else may (``statistics.among_best``).
     """
 
     header: str
     cell: Callable[[Any], str]
     right: bool = True
     origins: tuple[Origin, ...] = ()
-    data: tuple[str, ...] = ()
     bold: Callable[[Any], bool] | None = None
 
 
@@ -166,7 +163,7 @@ def write_csv(path: Path, data: pd.DataFrame) -> None:
     artifacts.write_csv(path, list(data.columns), rows)
 
 
-def _parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+def parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
     """The groups of a table's rows; the dense network's row leads every schedule of its dataset and model."""
     group = list(table.group)
     if "schedule" not in group:
@@ -181,7 +178,7 @@ def _parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
             yield (*map(str, key), schedule), pd.concat([dense, chosen]) if schedules else chosen
 
 
-def _cells(
+def cells_of(
     table: Table, rows: pd.DataFrame, escape: Callable[[str], str], embolden: Callable[[str], str]
 ) -> tuple[list[list[str]], list[int]]:
     """The texts of a part, and the numbers of the rows before which a rule separates another operating point."""
@@ -201,8 +198,8 @@ def _cells(
 def to_markdown(table: Table) -> str:
     """Markdown: the caption, and one pipe table under a heading for each part."""
     text = [f"# {table.name}", "", table.caption, ""]
-    for key, rows in _parts(table):
-        cells, _ = _cells(table, rows, lambda text: text.replace("|", r"\|"), lambda text: f"**{text}**")
+    for key, rows in parts(table):
+        cells, _ = cells_of(table, rows, lambda text: text.replace("|", r"\|"), lambda text: f"**{text}**")
         body = tabulate(
             cells,
             headers=[column.header for column in table.columns],
@@ -219,9 +216,9 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     r"""LaTeX: one ``table`` environment with booktabs rules for each part; needs ``\usepackage{booktabs,graphicx}``."""
     text = ["% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."]
-    for key, rows in _parts(table):
+    for key, rows in parts(table):
         # Letters are set in bold by the one, mathematics by the other.
-        cells, rules = _cells(table, rows, latex, lambda text: rf"\textbf{{\boldmath {text}}}")
+        cells, rules = cells_of(table, rows, latex, lambda text: rf"\textbf{{\boldmath {text}}}")
         text += [
             r"\begin{table}",
             r"\centering",

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from prunebench import artifacts, reporting
-from prunebench.reporting import maker, quality, shown, statistics
-from prunebench.reporting.collect import Tables, read_tables
+from prunebench.criteria.consensus import METRICS
+from prunebench.reporting import maker, origins, quality, shown
+from prunebench.reporting.collect import DENSE, Tables, read_tables
 from prunebench.reporting.comparison import headline_html
 from prunebench.reporting.formats import (
     FORMATS,
     Column,
+    Origin,
     Table,
     compact,
     number,
@@ -23,8 +25,6 @@ from prunebench.reporting.formats import (
     to_markdown,
     write_csv,
 )
-
-_NETWORK = [*statistics.POINT, "criterion"]
 
 
 def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
@@ -60,16 +60,17 @@ def write_tables(tables: Path, out: Path | None = None) -> list[Path]:
 
 def _quality(tidy: Tables) -> Table:
     first = f"relative_regret_first{quality.FIRST}"
+    held = (*origins.ORACLE, *origins.SCORES)
     columns = [
         Column("Fine-tuning (epochs)", lambda row: str(row.fine_tuning_epochs)),
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Kendall's \u03c4", lambda row: _bounded(row, "tau")),
-        Column("Regret (nats)", lambda row: _bounded(row, "regret_nats", digits=3)),
-        Column("Relative regret", lambda row: _bounded(row, "relative_regret")),
-        Column(f"Relative regret, first {quality.FIRST}", lambda row: _bounded(row, first)),
-        Column("Forward passes", lambda row: compact(row.forward_passes)),
-        Column("Backward passes", lambda row: compact(row.backward_passes)),
-        Column("n", lambda row: str(row.n)),
+        Column("Kendall's \u03c4", lambda row: _bounded(row, "tau"), origins=held),
+        Column("Regret (nats)", lambda row: _bounded(row, "regret_nats", digits=3), origins=held),
+        Column("Relative regret", lambda row: _bounded(row, "relative_regret"), origins=held),
+        Column(f"Relative regret, first {quality.FIRST}", lambda row: _bounded(row, first), origins=held),
+        Column("Forward passes", lambda row: compact(row.forward_passes), origins=origins.scoring("forward_passes")),
+        Column("Backward passes", lambda row: compact(row.backward_passes), origins=origins.scoring("backward_passes")),
+        Column("n", lambda row: str(row.n), origins=held),
     ]
     data = quality.quality(tidy)
     bounds = f"95 % percentile bootstrap intervals over {' or '.join(data['resampled'].unique())}"
@@ -104,19 +105,22 @@ def _change_in(name: str, row: Any) -> str:
 
 def _consensus_parts(tidy: Tables) -> Table:
     data = quality.consensus_parts(tidy)
+    # The consensus is made anew of the metrics' scores, with and without one of them.
+    votes = (Origin("scores", schedule=DENSE, criterion=tuple(METRICS)),)
     columns = [
         Column("Consensus", lambda row: row.consensus, right=False),
         Column("Metric left out", lambda row: row.metric, right=False),
-        Column("\u03c4 of the metric with the consensus", lambda row: number(row.tau_with_consensus, 2)),
-        Column("\u03c4 of the rest with the consensus", lambda row: number(row.tau_without, 2)),
+        Column("\u03c4 of the metric with the consensus", lambda row: number(row.tau_with_consensus, 2), origins=votes),
+        Column("\u03c4 of the rest with the consensus", lambda row: number(row.tau_without, 2), origins=votes),
     ]
     for name in data.columns:
         if match := re.fullmatch(r"changed_of_first_(\d+)", name):
-            columns.append(Column(f"Changed of first {match[1]}", partial(_count_in, name)))
+            columns.append(Column(f"Changed of first {match[1]}", partial(_count_in, name), origins=votes))
         elif match := re.fullmatch(r"(tau|relative_regret)_change_(\d+)", name):
             what = "\u03c4" if match[1] == "tau" else "relative regret"
-            columns.append(Column(f"\u0394 {what}, {match[2]} epoch{'s' * (match[2] != '1')}", partial(_change_in, name)))
-    columns.append(Column("n", lambda row: str(row.n)))
+            header = f"\u0394 {what}, {match[2]} epoch{'s' * (match[2] != '1')}"
+            columns.append(Column(header, partial(_change_in, name), origins=(*votes, *origins.ORACLE)))
+    columns.append(Column("n", lambda row: str(row.n), origins=votes))
     caption = (
         "What each metric contributes to the consensus of eight: the consensus without it against the full one, by the dense "
         "network's scores; means over n replicates. \u03c4: Kendall's tau-b over the candidate blocks; the rest: the other seven. "
