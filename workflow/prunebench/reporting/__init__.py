@@ -74,9 +74,9 @@ FIGURES = {
     "agreement": Place("3. Decisions", "agreement between criteria", "figures"),
     "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
     "energy": Place("4. Cost (measured)", "energy and carbon", "energy", of=("energy",)),
-    "robustness": Place("5. Robustness", "accuracy under attack", "robustness", of=("fgsm", "pgd", "autoattack")),
+    "robustness": Place("5. Robustness", "accuracy under attack", "robustness_figures", of=("fgsm", "pgd", "autoattack")),
     "robustness_curve": Place(
-        "5. Robustness", "accuracy by the strength of an attack", "robustness", of=("fgsm", "pgd", "autoattack")
+        "5. Robustness", "accuracy by the strength of an attack", "robustness_figures", of=("fgsm", "pgd", "autoattack")
     ),
     "corruptions": Place("5. Robustness", "errors on corrupted images", "shift_figures", of=("corruptions",)),
     "corruption_map": Place("5. Robustness", "errors on corrupted images, one by one", "shift_figures", of=("corruptions",)),

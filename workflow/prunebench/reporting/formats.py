@@ -39,6 +39,7 @@ _LATEX_SPECIAL = {
     PLUS_MINUS: r"$\pm$",
     NOTHING: "--",
     "\u00b5": r"\textmu{}",
+    "\u221e": r"$\infty$",
     "\u00d7": r"$\times$",
     "\u2020": r"\textdagger{}",
     "\u2021": r"\textdaggerdbl{}",
