@@ -69,6 +69,7 @@ class Widths:
     text_mm: float = 174.0
 
 
+PAGE = Widths()
 _PRINTED: ContextVar[Widths] = ContextVar("printed")
 
 
@@ -84,12 +85,12 @@ def printed(widths: Widths) -> Iterator[None]:
 
 def column_inches() -> float:
     """Width of a figure that stands in one column, in inches, as matplotlib counts."""
-    return _PRINTED.get(Widths()).column_mm / 25.4
+    return _PRINTED.get(PAGE).column_mm / 25.4
 
 
 def text_inches() -> float:
     """Width of a figure that reaches over all columns."""
-    return _PRINTED.get(Widths()).text_mm / 25.4
+    return _PRINTED.get(PAGE).text_mm / 25.4
 
 
 def legend_grid(handles: Sequence[Any], inches: float, handle: float = 0.45) -> tuple[int, float]:
