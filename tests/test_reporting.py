@@ -509,7 +509,7 @@ def test_cost_says_what_is_measured_and_what_is_estimated(tidy: Path) -> None:
 def test_latex_is_escaped_and_whole(full_tidy: Path, tmp_path: Path) -> None:
     out = tmp_path
     tables.write_tables(full_tidy, out)
-    for name in reporting.TABLES:
+    for name in reporting.shown(reporting.TABLES, collect.read_tables(full_tidy).subjects()):
         text = (out / f"{name}.tex").read_text()
         body = [line for line in text.splitlines() if not line.startswith("%")]
         assert not re.search(r"(?<!\\)[_#&]", text.replace(" & ", "")) and (name in ("headline", "audit") or r"linear\_0" in text)
