@@ -25,6 +25,7 @@ from prunebench.errors import PrunebenchError
 from prunebench.reporting import maker, quality, shown
 from prunebench.reporting.audit import draw_audit
 from prunebench.reporting.collect import DENSE, Tables, control_of, read_tables
+from prunebench.reporting.comparison import accuracy_by_replicate
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import (
     ORDERED,
@@ -45,7 +46,6 @@ from prunebench.reporting.drawing import (
     text_inches,
 )
 from prunebench.reporting.formats import MINUS
-from prunebench.reporting.tables import accuracy_by_replicate
 
 if TYPE_CHECKING:
     pass

@@ -163,12 +163,16 @@ def layouts(table: Table, rows: Sequence[Sequence[str]], page: float) -> Iterato
         yield [*keys, *chosen], _SMALLEST, _width([letters[n] for n in (*keys, *chosen)]) > page, _WRAP
 
 
+# Marks a cell that stands out until it is written.
+_BOLD = "\N{START OF TEXT}"
+
+
 def of_table(table: Table, title: str, width_mm: float) -> Iterator[str]:
     """A table as ``longtable`` environments with booktabs rules, one for each of its parts (``formats.parts``)."""
     if table.data.empty:
         yield "The suite has no values for this table."
     for key, frame in parts(table):
-        rows, rules = cells_of(table, frame)
+        rows, rules = cells_of(table, frame, str, lambda text: _BOLD + text)
         split = list(layouts(table, rows, width_mm * 72.27 / 25.4))
         for number, (columns, size, turned, wrap) in enumerate(split, start=1):
             which = f", part {number} of {len(split)}" if len(split) > 1 else ""
@@ -208,6 +212,9 @@ def _longtable(
 
 def _cell(text: str) -> str:
     """A cell: numbers in mathematics; a bracket in the beginning would be taken for an option of the line before."""
+    if text.startswith(_BOLD):
+        # Letters are set in bold by the one, mathematics by the other.
+        return rf"\textbf{{\boldmath {_cell(text.removeprefix(_BOLD))}}}"
     shown = cell_text(text)
     # Mathematics has no spaces of its own between a value and its interval.
     shown = shown.replace(" [", r"\ [") if shown.startswith("$") else inline(text)

@@ -14,11 +14,11 @@ from matplotlib.patheffects import withStroke
 
 from prunebench import published
 from prunebench.reporting.collect import DELIVERED, DENSE, Tables
+from prunebench.reporting.comparison import accuracy_by_replicate, summarise_accuracy
 from prunebench.reporting.display import ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import legend_grid, note, text_inches
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import NOTHING, Column, Origin, Table, mean_sd, number
-from prunebench.reporting.tables import accuracy_by_replicate, summarise_accuracy
 
 SAME = 0.02
 """FLOPs reductions are the same if they differ by no more points: published ones are rounded to 0.01."""
