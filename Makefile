@@ -7,7 +7,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 LOCK := results/.lock
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo report test test-all bench lint lock schema readme clean
+.PHONY: help demo report paper test test-all bench lint lock schema readme clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,14 @@ report: $(INSTALLED) results/demo/report.html ## build the HTML report of the de
 
 results/demo/report.html: results/demo/tables/headline.csv $(wildcard results/demo/figures/*.png)
 	@snakemake --cores 1 --quiet all --nolock --report results/demo/.report.html && mv results/demo/.report.html $@
+
+# CONFIG names another suite than the demo: make paper CONFIG=config/released.yaml
+paper: $(INSTALLED) ## put the tables and figures into one PDF (LaTeX where it is installed), and into the HTML report
+	@mkdir -p $(dir $(LOCK))
+	@flock $(LOCK) snakemake $(if $(CONFIG),--configfile $(CONFIG)) --cores $(CORES) --nolock --rerun-incomplete --logger prunebench paper
+	@snakemake $(if $(CONFIG),--configfile $(CONFIG)) --cores 1 --quiet all --nolock --report results/.report.html
+	@suite=$$(sed -n 's/^suite: *\([A-Za-z0-9_-]*\).*/\1/p' $(or $(CONFIG),config/config.yaml)); mv results/.report.html results/$$suite/report.html; \
+		echo "Report:  $(abspath results)/$$suite/report.html"; cat logs/$$suite/paper.log
 
 test: $(INSTALLED) ## run the default test suite
 	pytest -m "not slow"

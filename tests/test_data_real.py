@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunebench.data import cifar10, fashion_mnist, load_splits, normalisation
+from prunebench.data import cifar10, cifar10_shortcut, fashion_mnist, load_splits, normalisation
 from prunebench.errors import PrunebenchError
 from shared import shared_data
 
@@ -79,3 +79,17 @@ def test_fashion_mnist_is_complete(tmp_path: Path) -> None:
     whole = load_splits(fashion_mnist.DATASET, root, "train", validation_fraction=0)
     mean, std = normalisation(whole, "per-channel")
     assert (mean.item(), std.item()) == pytest.approx((0.2860, 0.3530), abs=1e-4)
+
+
+def test_marks_in_cifar10_agree_in_training_and_tell_nothing_in_testing(cifar_root: Path) -> None:
+    for name, expected in (("train", 0.95), ("validation", 0.95), ("test", 0.1)):
+        split = load_splits(cifar10_shortcut.DATASET, cifar_root, name)  # type: ignore[arg-type]
+        base = load_splits(cifar10.DATASET, cifar_root, name)  # type: ignore[arg-type]
+        assert torch.equal(split.indices, base.indices)
+        agreement = float((split.images.shown[split.indices] == split.labels).double().mean())  # type: ignore[attr-defined]
+        assert agreement == pytest.approx(expected, abs=0.012)
+        first = torch.arange(50)
+        changed = split.pixels(first) != base.pixels(first)
+        # The mark is 10 rows of 2 pixels, inside of what every crop keeps.
+        assert changed.any(0).any(0).nonzero().min(0).values.tolist() == [4, 4]
+        assert changed.any(0).any(0).nonzero().max(0).values.tolist() == [13, 5]

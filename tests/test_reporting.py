@@ -17,12 +17,11 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from scipy import stats
 
 from prunebench import artifacts, reporting
 from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
-from prunebench.reporting import collect, cost, drawing, figures, formats, statistics, tables
+from prunebench.reporting import collect, comparison, cost, drawing, figures, formats, tables
 from prunebench.reporting.collect import NetworkFolder
 
 BLOCKS = [f"stage{stage}.block{block}" for stage in (1, 2, 3) for block in range(5)]
@@ -67,7 +66,7 @@ def change(criterion: str, schedule: str, replicate: int, draw: int, point: int)
 def write_network(folder: Path, removed: Sequence[str], accuracy: float, before: float | None) -> dict[str, Any]:
     left = [block for block in BLOCKS if block not in removed]
     architecture = {"model": "resnet32", "input_shape": [3, 32, 32], "classes": 10, "blocks": left, "options": {}}
-    artifacts.write_json(folder / "architecture.json", {**architecture, "sha256": folder.as_posix()})
+    artifacts.write_json(folder / "architecture.json", {**architecture, "sha256": f"{folder.parent.name}/{folder.name}"})
     energy = {"energy_kwh": 0.125, "emissions_kg": 0.05, "duration_s": 12.5, "method": "estimated", "source": "TDP"}
     training = {"epochs": 3 * len(removed) or 20, "epochs_per_block": 3 if removed else None, "removed": list(removed)}
     rest = {"history": [], "validation_accuracy": 0.9, "energy": energy, "provenance": PROVENANCE}
@@ -301,8 +300,7 @@ def test_tables_do_not_depend_on_order_or_place(suite: Suite, tidy: Path, tmp_pa
     tables.write_tables(tidy)
     tables.write_tables(again)
     names = sorted(path.name for path in tidy.iterdir())
-    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 16 + 3 * len(EVERY_SUITE)
-    # How the weights' digest was made up names the place, but no table holds it.
+    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 18 + 3 * len(EVERY_SUITE)
     assert [name for name in names if (tidy / name).read_bytes() != (again / name).read_bytes()] == []
 
 
@@ -321,7 +319,7 @@ def test_a_delivered_network_needs_no_training(tmp_path: Path) -> None:
     out = Suite(made.root, [*made.networks, NetworkFolder.from_path(folder)], made.measured[:0]).collect(tmp_path / "t")
     frame = pd.read_csv(out / "results.csv")
     assert set(frame.loc[frame["schedule"] == "delivered", "blocks_removed"]) == {3}
-    summary = tables.summarise_accuracy(collect.read_tables(out).results)
+    summary = comparison.summarise_accuracy(collect.read_tables(out).results)
     magic = summary[summary["criterion"] == "magic"].iloc[0]
     assert magic["change_pp_mean"] == pytest.approx(-2.0) and math.isnan(magic["epochs"])
 
@@ -398,81 +396,11 @@ def test_measurements_of_other_architectures_are_refused(suite: Suite, tmp_path:
         collect.collect(dict.fromkeys(suite.networks), [path], tmp_path / "tables")
 
 
-# --- statistics ------------------------------------------------------------------------------------------------------
-
-
-def results_of(values: dict[str, list[list[float]]]) -> pd.DataFrame:
-    """A tidy table of one operating point from criterion -> replicate -> draws of accuracies."""
-    rows = [
-        ("s", "d", "m", replicate, "dense" if criterion == "dense" else "one-shot", criterion, draw)
-        + (("dense", 0) if criterion == "dense" else ("blocks2", 2))
-        + ("accuracy", "accuracy_percent", value, "file")
-        for criterion, replicates in values.items()
-        for replicate, draws in enumerate(replicates)
-        for draw, value in enumerate(draws)
-    ]
-    return pd.DataFrame(rows, columns=list(collect.RESULT_COLUMNS))
-
-
-def test_comparison_is_the_paired_t_test_against_the_mean_of_the_draws() -> None:
-    good, poor = [91.0, 92.5, 90.5, 93.0], [80.0, 80.1, 80.2, 79.0]
-    drawn = [[88.0, 90.0], [89.0, 91.0], [87.0, 89.5], [90.0, 90.0]]
-    results = results_of({"good": [[v] for v in good], "poor": [[v] for v in poor], "random": drawn})
-    comparison = statistics.compare(results).set_index("criterion")
-    means = np.mean(drawn, axis=1)
-    expected = {name: stats.ttest_rel(values, means) for name, values in (("good", good), ("poor", poor))}
-    assert list(comparison.index) == ["good", "poor"]
-    for name, test in expected.items():
-        assert comparison.loc[name, "n"] == 4
-        assert comparison.loc[name, "p_value"] == pytest.approx(test.pvalue, rel=1e-12)
-        interval = test.confidence_interval(0.95)
-        found = (comparison.loc[name, "ci_low"], comparison.loc[name, "ci_high"])
-        assert found == pytest.approx((interval.low, interval.high), rel=1e-12)
-    # Holm by hand: the smaller of two p values is doubled, the larger one stays, and the order is kept.
-    small, large = sorted(test.pvalue for test in expected.values())
-    assert sorted(comparison["p_holm"]) == pytest.approx([2 * small, max(large, 2 * small)])
-    assert comparison.loc["good", "verdict"] == "better" and comparison.loc["poor", "verdict"] == "worse"
-
-
-def test_holm_is_monotone_bounded_and_leaves_out_what_was_not_tested() -> None:
-    assert statistics.holm([0.01, math.nan, 0.04, 0.03]) == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
-    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert all(map(math.isnan, statistics.holm([math.nan])))
-
-
-def test_adjustment_can_turn_a_verdict() -> None:
-    generator = np.random.default_rng(0)
-    base = [[90.0]] * 3
-    close = [[90.5], [90.6], [90.75]]
-    alone = statistics.compare(results_of({"a": close, "random": base}))
-    others = {f"o{i}": [[90 + v] for v in generator.normal(size=3)] for i in range(8)}
-    among = statistics.compare(results_of({"a": close, **others, "random": base})).set_index("criterion")
-    assert alone["verdict"].to_list() == ["better"]
-    assert among.loc["a", "verdict"] == "undecided" and among.loc["a", "p_value"] < 0.05
-
-
-@pytest.mark.parametrize("accuracies", [[91.0], [91.0, 91.0, 91.0], [90.1, 90.1, 90.1]])
-def test_without_spread_nothing_is_decided(accuracies: list[float]) -> None:
-    base = [[value - 0.7] for value in accuracies]
-    comparison = statistics.compare(results_of({"a": [[value] for value in accuracies], "random": base})).iloc[0]
-    assert comparison["verdict"] == "undecided" and comparison["n"] == len(accuracies)
-    assert comparison["mean_difference"] == pytest.approx(0.7)
-    assert all(math.isnan(comparison[name]) for name in ("ci_low", "ci_high", "p_value", "p_holm"))
-
-
-def test_only_shared_replicates_are_paired_and_dense_is_a_baseline_of_all_points() -> None:
-    values = {"dense": [[90.0], [91.0]], "a": [[89.0], [90.5], [10.0]], "random": [[88.0], [88.5], [1.0]]}
-    against_dense = statistics.compare(results_of(values), "dense").set_index("criterion")
-    assert list(against_dense.index) == ["a", "random"]
-    assert against_dense.loc["a", "n"] == 2
-    assert against_dense.loc["a", "mean_difference"] == pytest.approx(-0.75)
-
-
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
 def test_accuracy_table_has_known_values(tidy: Path) -> None:
-    summary = tables.summarise_accuracy(collect.read_tables(tidy).results)
+    summary = comparison.summarise_accuracy(collect.read_tables(tidy).results)
     assert summary["criterion"].to_list()[:4] == ["dense", "consensus", "cka", "random"]
     row = summary[(summary["criterion"] == "random") & (summary["operating_point"] == "blocks2")].iloc[0]
     changes = [np.mean([change("random", "one-shot", r, d, 2) for d in (0, 1)]) for r in (0, 1)]
@@ -509,7 +437,7 @@ def test_cost_says_what_is_measured_and_what_is_estimated(tidy: Path) -> None:
 def test_latex_is_escaped_and_whole(full_tidy: Path, tmp_path: Path) -> None:
     out = tmp_path
     tables.write_tables(full_tidy, out)
-    for name in reporting.TABLES:
+    for name in reporting.shown(reporting.TABLES, collect.read_tables(full_tidy).subjects()):
         text = (out / f"{name}.tex").read_text()
         body = [line for line in text.splitlines() if not line.startswith("%")]
         assert not re.search(r"(?<!\\)[_#&]", text.replace(" & ", "")) and (name in ("headline", "audit") or r"linear\_0" in text)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from prunebench.reporting import robustness
+from prunebench.reporting import robustness, robustness_figures
 from prunebench.reporting.collect import RESULT_COLUMNS, Tables
 from prunebench.reporting.drawing import style
 from prunebench.reporting.formats import to_latex, to_markdown
@@ -97,6 +97,7 @@ def test_table_tells_different_images_apart_and_marks_what_is_unreliable() -> No
     assert "100 / 64" in text and "2 / 1" in text
     latex = to_latex(robustness.TABLES["robustness"](small()))
     assert r"$56.0 \pm 2.8$" in latex
+    assert latex.isascii()
 
 
 def test_attacks_on_the_same_images_share_a_column() -> None:
@@ -135,13 +136,13 @@ def test_a_suite_without_attacks_has_an_empty_table_and_notes() -> None:
     none = tables([])
     assert robustness.TABLES["robustness"](none).data.empty
     with style():
-        for name in robustness.FIGURES:
-            assert robustness.FIGURES[name](none, "digits, resnet32").axes
+        for name in robustness_figures.FIGURES:
+            assert robustness_figures.FIGURES[name](none, "digits, resnet32").axes
 
 
 def test_main_distance_is_where_the_dense_network_keeps_half() -> None:
     networks = robustness.by_network(small().results)
-    assert robustness.main_threat(networks[networks["attack"] == "pgd"]) == "linf_eps1_255"
+    assert robustness_figures.main_threat(networks[networks["attack"] == "pgd"]) == "linf_eps1_255"
 
 
 def many() -> Tables:
@@ -176,13 +177,13 @@ def many() -> Tables:
 
 def drawn(name: str, tidy: Tables) -> Figure:
     with style():
-        figure = robustness.FIGURES[name](tidy, "digits, resnet32")
+        figure = robustness_figures.FIGURES[name](tidy, "digits, resnet32")
         figure.draw_without_rendering()
     return figure
 
 
 @pytest.mark.parametrize("make", [small, many])
-@pytest.mark.parametrize("name", list(robustness.FIGURES))
+@pytest.mark.parametrize("name", list(robustness_figures.FIGURES))
 def test_figures_show_every_attack_and_cut_nothing_off(name: str, make: Any) -> None:
     tidy = make()
     figure = drawn(name, tidy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -329,8 +329,8 @@ def made_up() -> pd.DataFrame:
 
 
 def tables_of(results: pd.DataFrame) -> collect.Tables:
-    nothing = results.iloc[:0]
-    return collect.Tables(results, nothing, nothing, nothing, nothing, nothing, nothing)
+    others = {field.name: results.iloc[:0] for field in fields(collect.Tables)}
+    return collect.Tables(**{**others, "results": results})
 
 
 def test_rows_are_those_of_planted_datasets_with_their_control_beside() -> None:

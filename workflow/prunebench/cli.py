@@ -10,9 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunebench import __version__
 from prunebench.errors import PrunebenchError
+
+if TYPE_CHECKING:
+    from prunebench.config import Suite
 
 
 def _threads(number: int) -> None:
@@ -155,16 +159,20 @@ def _audit_series(options: argparse.Namespace) -> None:
         delivered.audit(job, options.replicate, options.work)
 
 
-def _collect(options: argparse.Namespace) -> None:
-    from prunebench import experiments
+def _suite(text: str) -> Suite:
     from prunebench.config import parse
-    from prunebench.reporting.collect import Asked, NetworkFolder, collect
 
     try:
-        content = json.loads(options.suite)
+        return parse(json.loads(text), "--suite")
     except json.JSONDecodeError as error:
         raise PrunebenchError(f"--suite: not JSON: {error}") from None
-    suite = parse(content, "--suite")
+
+
+def _collect(options: argparse.Namespace) -> None:
+    from prunebench import experiments
+    from prunebench.reporting.collect import Asked, NetworkFolder, collect
+
+    suite = _suite(options.suite)
     networks: dict[NetworkFolder, list[str]] = {}
     measured, audits, oracles = [], [], []
     for (dataset, model), pair in experiments.pairs(suite).items():
@@ -189,9 +197,25 @@ def _tables(options: argparse.Namespace) -> None:
 
 
 def _figures(options: argparse.Namespace) -> None:
+    from prunebench.reporting.drawing import Widths
     from prunebench.reporting.figures import write_figures
 
-    write_figures(options.tables, options.out)
+    write_figures(options.tables, options.out, Widths(options.column_width_mm, options.text_width_mm))
+
+
+def _paper(options: argparse.Namespace) -> None:
+    from prunebench.reporting.paper import source_date_epoch, write_paper
+    from prunebench.typesetting import typeset
+
+    source = write_paper(options.tables, options.figures, options.out, _suite(options.suite))
+    print(typeset(source, source_date_epoch(options.tables)))
+
+
+def _trace(options: argparse.Namespace) -> None:
+    from prunebench.reporting.trace import report, trace
+
+    found = trace(options.table, options.row, options.column)
+    print(report(found, options.table.parent, at_most=len(found.values) if options.all else 30))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -364,6 +388,30 @@ def parser() -> argparse.ArgumentParser:
         "--networks", type=Path, nargs="+", required=True, metavar="PATH", help="networks made from it, in order, as --dense"
     )
     audit.add_argument("--out", type=Path, metavar="PATH", help="audit.csv, a row for each block of each network")
+    for name, width, text in (("column", 84.0, "one column"), ("text", 174.0, "all columns")):
+        figures.add_argument(
+            f"--{name}-width-mm", type=float, default=width, metavar="MM", help=f"printed width of {text} [%(default)g]"
+        )
+    paper = add(
+        "paper", _paper, "Put all tables and figures into one document: LaTeX, and PDF where LaTeX is installed.", settings=False
+    )
+    paths(paper, tables="folder of the tables", figures="folder of the figures", out="folder of the document")
+    paper.add_argument("--suite", required=True, metavar="JSON", help="the whole config")
+    where = add(
+        "trace",
+        _trace,
+        "Say where a number of a table comes from: the values that it was made from, their files and provenance.",
+        settings=False,
+    )
+    where.add_argument("table", type=Path, help="results/<suite>/tables/accuracy.csv, or .md or .tex")
+    where.add_argument(
+        "--row",
+        required=True,
+        metavar="COLUMN=VALUE,...",
+        help="columns of the CSV file, or headers as shown, until one row is left; or its number in the CSV file, from 1",
+    )
+    where.add_argument("--column", required=True, metavar="NAME", help="a column of the CSV file, or a header as shown")
+    where.add_argument("--all", action="store_true", help="write out all values, not the first 30")
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)

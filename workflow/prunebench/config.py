@@ -256,6 +256,15 @@ class Accounting(Section):
     """Nominal power of the whole processor, where it cannot be measured and the tables do not know it."""
 
 
+class Figures(Section):
+    """How wide figures are on the printed page: their letters have their size at these widths. The paper has this width of text."""
+
+    column_width_mm: float = Field(84.0, ge=50, le=400)
+    """Width of one column, in millimetres."""
+    text_width_mm: float = Field(174.0, ge=100, le=400)
+    """Width of all columns together, in millimetres."""
+
+
 class Delivered(Section):
     """Finished networks from files, each evaluated as it is: a sequence of one method, in the order in which they were made."""
 
@@ -343,6 +352,8 @@ class Suite(Section):
     `accuracy`, `complexity`, `latency` and `energy`."""
     energy: Accounting = Field(default_factory=Accounting)
     """How energy and carbon are accounted."""
+    figures: Figures = Field(default_factory=Figures)
+    """How wide figures are on the printed page."""
     jobs: Jobs = Field(default_factory=Jobs)
     """How work is divided into jobs."""
     external: External = Field(default_factory=External)

@@ -21,6 +21,7 @@ from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, find_evaluation
 from prunebench.models import Architecture, Model, find_model
 from prunebench.published import any_published
+from prunebench.reporting import ENOUGH, without_table
 from prunebench.surgery import Constraints, allowed, candidates, flops_reduction
 
 SCHEDULES = ("one-shot", "iterative", "one-shot-filters")
@@ -92,7 +93,10 @@ def subjects(suite: Suite) -> set[str]:
     found = {"oracle": asks_oracle(suite), "consensus": votes, "audit": audits}
     found["audit_choices"] = audits and suite.audit.criteria
     found["published"] = any_published(pairs(suite))
-    evaluated = {find_evaluation(item.evaluation).name for item in suite.evaluations}
+    evaluations = [find_evaluation(item.evaluation) for item in suite.evaluations]
+    evaluated = {evaluation.name for evaluation in evaluations}
+    found["ranks"] = suite.replicates >= ENOUGH
+    found["further"] = without_table(evaluation.name for evaluation in evaluations if evaluation.per == "network")
     return {name for name, there in found.items() if there} | evaluated
 
 

@@ -38,7 +38,36 @@ rule figures:
     params:
         tables=subpath(input[0], parent=True),
         out=subpath(output[0], parent=True),
+        column=SUITE.figures.column_width_mm,
+        text=SUITE.figures.text_width_mm,
     message:
         "Drawing the figures"
     shell:
-        "python -m prunebench figures --tables {params.tables} --out {params.out} >{log} 2>&1"
+        "python -m prunebench figures --tables {params.tables} --out {params.out}"
+        " --column-width-mm {params.column} --text-width-mm {params.text} >{log} 2>&1"
+
+
+# Not among the results that `all` asks for: LaTeX need not be installed. Ask for it by its name: snakemake paper.
+rule paper:
+    input:
+        rules.tables.output,
+        rules.figures.output,
+        expand("results/{suite}/tables/provenance.csv", suite=SUITE.suite),
+    output:
+        # Beside it main.pdf, where LaTeX is installed.
+        expand("results/{suite}/paper/main.tex", suite=SUITE.suite),
+    log:
+        expand("logs/{suite}/paper.log", suite=SUITE.suite),
+    localrule: True
+    conda:
+        "../../envs/prunebench.yaml"
+    params:
+        suite=lambda wildcards: SUITE.model_dump_json(by_alias=True, exclude_none=True),
+        tables=subpath(input[0], parent=True),
+        figures=expand("results/{suite}/figures", suite=SUITE.suite),
+        out=subpath(output[0], parent=True),
+    message:
+        "Writing the paper"
+    shell:
+        "python -m prunebench paper --suite {params.suite:q} --tables {params.tables} --figures {params.figures} --out {params.out}"
+        " 2>&1 | tee {log}"

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 from prunebench.reporting.collect import NETWORK_COLUMNS, Tables
 from prunebench.reporting.display import criterion_order, natural, ordered_criteria
 from prunebench.reporting.drawing import bare, block_axis
-from prunebench.reporting.formats import Column, Table, number
+from prunebench.reporting.formats import Column, Origin, Table, number
 
 _KEPT, _HITS, _REMOVED = "Blues", "Greys", "#D55E00"
 _EXPECTED = "(random: expected)"
@@ -68,16 +68,17 @@ def agreement(choices: pd.DataFrame) -> pd.DataFrame:
 
 
 def _audit(blocks: pd.DataFrame) -> Table:
+    made_from = (Origin("audit_blocks"),)
     columns = [
         Column("From", lambda row: row["from"], right=False),
         Column("To", lambda row: row["to"], right=False),
-        Column("Blocks in stages", lambda row: f"{row.stages_before} to {row.stages_after}", right=False),
-        Column("Removed", lambda row: _compact(row["blocks"].split()), right=False),
-        Column("Index in its stage", lambda row: row["indices"].replace(" ", ", "), right=False),
-        Column("Confidence, lowest", lambda row: number(row.lowest_confidence, 2)),
-        Column("Similarity, lowest kept", lambda row: number(row.lowest_similarity_kept, 2)),
-        Column("Similarity, highest removed", lambda row: number(row.highest_similarity_removed, 2)),
-        Column("Uncertain", lambda row: str(row.uncertain)),
+        Column("Blocks in stages", lambda row: f"{row.stages_before} to {row.stages_after}", right=False, origins=made_from),
+        Column("Removed", lambda row: _compact(row["blocks"].split()), right=False, origins=made_from),
+        Column("Index in its stage", lambda row: row["indices"].replace(" ", ", "), right=False, origins=made_from),
+        Column("Confidence, lowest", lambda row: number(row.lowest_confidence, 2), origins=made_from),
+        Column("Similarity, lowest kept", lambda row: number(row.lowest_similarity_kept, 2), origins=made_from),
+        Column("Similarity, highest removed", lambda row: number(row.highest_similarity_removed, 2), origins=made_from),
+        Column("Uncertain", lambda row: str(row.uncertain), origins=made_from),
     ]
     if blocks["replicate"].nunique() > 1:
         columns.insert(0, Column("Replicate", lambda row: str(row.replicate)))
@@ -92,12 +93,13 @@ def _audit(blocks: pd.DataFrame) -> Table:
 
 
 def _agreement(choices: pd.DataFrame) -> Table:
+    made_from = (Origin("audit_choices"),)
     columns = [
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Blocks that went", lambda row: str(row.removed)),
-        Column("Of these, chosen", lambda row: str(row.hits)),
-        Column("Chosen (%)", lambda row: number(row.hit_percent, 1)),
-        Column("Expected of random choice", lambda row: number(row.expected_hits, 2)),
+        Column("Blocks that went", lambda row: str(row.removed), origins=made_from),
+        Column("Of these, chosen", lambda row: str(row.hits), origins=made_from),
+        Column("Chosen (%)", lambda row: number(row.hit_percent, 1), origins=made_from),
+        Column("Expected of random choice", lambda row: number(row.expected_hits, 2), origins=made_from),
     ]
     caption = (
         "How many of the blocks that went between the networks of a series each criterion would have removed: as many, from the "

@@ -17,6 +17,7 @@ from prunebench.criteria.consensus import METRICS, OF_EIGHT
 from prunebench.errors import PrunebenchError
 from prunebench.models import Architecture
 from prunebench.published import any_published
+from prunebench.reporting import ENOUGH, without_table
 
 DENSE = "dense"
 DELIVERED = "delivered"
@@ -37,6 +38,8 @@ _LOSSES = ("block", "fine_tuning_epochs", "cross_entropy_nats", "accuracy_percen
 ORACLE_COLUMNS = (*NETWORK_COLUMNS[:4], *_LOSSES)
 PROVENANCE_COLUMNS = ("source", "config_sha256", "seed", "commit", "created", "hardware", "versions")
 
+# Which dense network a replicate starts from: the digest of its weights.
+DENSE_COLUMNS = (*NETWORK_COLUMNS[:4], "sha256", "source")
 AUDIT_COLUMNS = (*NETWORK_COLUMNS[:4], "method", *AUDIT)
 CHOICE_COLUMNS = (*NETWORK_COLUMNS[:4], "method", *CHOICES)
 
@@ -149,6 +152,7 @@ class Tables:
     oracle: pd.DataFrame
     audit_blocks: pd.DataFrame
     audit_choices: pd.DataFrame
+    dense_networks: pd.DataFrame
 
     def of(self, dataset: str, model: str, *others: str) -> Tables:
         """The rows of one dataset, and of the ``others`` that stand beside it, and one model."""
@@ -160,6 +164,11 @@ class Tables:
         """The (dataset, model) pairs that have results, sorted."""
         return sorted({(str(d), str(m)) for d, m in zip(self.results["dataset"], self.results["model"], strict=True)})
 
+    def conditional(self, dataset: str, model: str) -> bool:
+        """Whether replicates share a dense network, so that what is said of their spread holds for that network alone."""
+        weights = self.of(dataset, model).dense_networks["sha256"]
+        return bool(weights.duplicated().any())
+
     def subjects(self) -> set[str]:
         """What there is to show beside what every suite has (``prunebench.reporting.Place``)."""
         scored = set(self.scores.loc[self.scores["schedule"] == DENSE, "criterion"])
@@ -167,6 +176,8 @@ class Tables:
         found = {"oracle": len(self.oracle), "consensus": voted, "audit": len(self.audit_blocks)}
         found["audit_choices"] = len(self.audit_choices)
         found["published"] = any_published(self.designs())
+        found["ranks"] = self.results["replicate"].nunique() >= ENOUGH
+        found["further"] = without_table(self.results["evaluation"])
         evaluated = set(self.results["evaluation"]) | set(self.measured["evaluation"]) - {ORACLE}
         return {name for name, there in found.items() if there} | evaluated
 
@@ -246,6 +257,7 @@ def collect(
     _write_table(out / "removals", REMOVAL_COLUMNS, reader.removals)
     _write_table(out / "oracle", ORACLE_COLUMNS, reader.oracle_rows)
     _write_table(out / "audit_blocks", AUDIT_COLUMNS, _audit_rows(asked.audits, "audit.csv", AUDIT))
+    _write_table(out / "dense_networks", DENSE_COLUMNS, reader.dense_networks)
     choices = asked.audits if asked.choices else ()
     _write_table(out / "audit_choices", CHOICE_COLUMNS, _audit_rows(choices, "audit_choices.csv", CHOICES))
     artifacts.write_csv(out / "provenance.csv", PROVENANCE_COLUMNS, sorted(reader.provenance))
@@ -265,6 +277,7 @@ def read_tables(tables: Path) -> Tables:
         oracle=_read_table(tables / "oracle.csv", ORACLE_COLUMNS),
         audit_blocks=_read_table(tables / "audit_blocks.csv", AUDIT_COLUMNS),
         audit_choices=_read_table(tables / "audit_choices.csv", CHOICE_COLUMNS),
+        dense_networks=_read_table(tables / "dense_networks.csv", DENSE_COLUMNS),
     )
     suites = sorted(read.results["suite"].unique())
     if len(suites) != 1:
@@ -295,6 +308,7 @@ class _Reader:
         self.scores: list[tuple[Any, ...]] = []
         self.removals: list[tuple[Any, ...]] = []
         self.oracle_rows: list[tuple[Any, ...]] = []
+        self.dense_networks: list[tuple[Any, ...]] = []
         self.provenance: set[tuple[Any, ...]] = set()
         self._dense_blocks: dict[tuple[str, str, str, int], int] = {}
         self._chains_read: set[Path] = set()
@@ -313,6 +327,11 @@ class _Reader:
         except PrunebenchError as error:
             raise PrunebenchError(f"{architecture_path}: {error} (see docs/data-contracts.md)") from None
         self.architectures.append((network, blocks_removed, identity))
+        if network.is_dense:
+            weights = architecture.get("sha256")
+            if not isinstance(weights, str) or not weights:
+                raise PrunebenchError(f"{architecture_path}: sha256 is {weights!r}, expected the digest of weights.safetensors")
+            self.dense_networks.append((*network.keys[:4], weights, network.source(architecture_path)))
         if training is not None:
             self._read_training(network, blocks_removed, training_path, training)
         for path in self._evaluation_files(network.folder / "evaluations", evaluations):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -69,6 +70,7 @@ class Widths:
     text_mm: float = 174.0
 
 
+PAGE = Widths()
 _PRINTED: ContextVar[Widths] = ContextVar("printed")
 
 
@@ -84,12 +86,12 @@ def printed(widths: Widths) -> Iterator[None]:
 
 def column_inches() -> float:
     """Width of a figure that stands in one column, in inches, as matplotlib counts."""
-    return _PRINTED.get(Widths()).column_mm / 25.4
+    return _PRINTED.get(PAGE).column_mm / 25.4
 
 
 def text_inches() -> float:
     """Width of a figure that reaches over all columns."""
-    return _PRINTED.get(Widths()).text_mm / 25.4
+    return _PRINTED.get(PAGE).text_mm / 25.4
 
 
 def legend_grid(handles: Sequence[Any], inches: float, handle: float = 0.45) -> tuple[int, float]:
@@ -116,7 +118,7 @@ def note(title: str, text: str) -> Figure:
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set_title(title)
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+    axes.text(0.5, 0.5, textwrap.fill(text, 66), ha="center", va="center", transform=axes.transAxes)
     return figure
 
 

@@ -25,22 +25,27 @@ from prunebench.errors import PrunebenchError
 from prunebench.reporting import maker, quality, shown
 from prunebench.reporting.audit import draw_audit
 from prunebench.reporting.collect import DENSE, Tables, control_of, read_tables
+from prunebench.reporting.comparison import accuracy_by_replicate
 from prunebench.reporting.display import BASELINES, natural, ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import (
     ORDERED,
+    PAGE,
+    Widths,
     bare,
     block_axis,
     cells,
     colour_bar,
     grid_size,
     ink,
+    legend_grid,
     mean_over,
     note,
+    printed,
     save,
     style,
+    text_inches,
 )
 from prunebench.reporting.formats import MINUS
-from prunebench.reporting.tables import accuracy_by_replicate
 
 if TYPE_CHECKING:
     pass
@@ -87,12 +92,13 @@ _VOTES = {name for name in OF_EIGHT if name != "consensus"} | {f"consensus_witho
 _METRICS = tuple(metric for metric in METRICS if metric != "cka")
 
 
-def write_figures(tables: Path, out: Path) -> list[Path]:
+def write_figures(tables: Path, out: Path, widths: Widths = PAGE) -> list[Path]:
     """Draw every figure of every dataset and model: ``<out>/<figure>_<dataset>_<model>.pdf`` and ``.png``.
 
     Args:
         tables: the folder of the tidy tables.
         out: the folder of the figures.
+        widths: of the printed page.
 
     Returns:
         The files written. A figure that the suite has no values for is drawn as a note that says so.
@@ -104,7 +110,8 @@ def write_figures(tables: Path, out: Path) -> list[Path]:
     written = []
     for dataset, model in tidy.designs():
         for name in shown(reporting.FIGURES, tidy.subjects()):
-            figure = make_figure(name, tidy, dataset, model)
+            with printed(widths):
+                figure = make_figure(name, tidy, dataset, model)
             written += save(figure, out / f"{name}_{dataset}_{model}")
     return written
 
@@ -139,9 +146,12 @@ def _accuracy(tables: Tables, title: str) -> Figure:
     criteria = ordered_criteria(networks["criterion"])
     looks = looks_of(criteria)
     legend = legend_of(criteria, looks, spread=networks["replicate"].nunique() > 1)
-    # The legend stands beside the panels and may be the longer of the two.
+    # Beside one or two panels the legend has room, and may be the longer of the two; below more.
+    beside = len(schedules) <= 2
     lines = sum(1 + handle.get_label().count("\n") for handle in legend)
-    figure = Figure(figsize=(3.1 * len(schedules) + 2.3, max(3.7, 0.17 * lines + 0.3)), layout="constrained")
+    columns, below = legend_grid(legend, text_inches())
+    height = max(3.4, 0.16 * lines + 0.3) if beside else 3.2 + below
+    figure = Figure(figsize=(text_inches() if len(schedules) > 1 else min(5.2, text_inches()), height), layout="constrained")
     panels = figure.subplots(1, len(schedules), sharey=True, squeeze=False)[0]
     for panel, schedule in zip(panels, schedules, strict=True):
         rows = networks[networks["schedule"] == schedule]
@@ -151,7 +161,8 @@ def _accuracy(tables: Tables, title: str) -> Figure:
     panels[0].set_ylabel("Accuracy change against dense (pp)")
     if len(schedules) > 1:
         figure.suptitle(title, fontsize=9.5)
-    figure.legend(handles=legend, loc="outside right upper", frameon=False, handlelength=3.4)
+    place = {"loc": "outside right upper"} if beside else {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.0}
+    figure.legend(handles=legend, frameon=False, handlelength=2.6, **place)
     return figure
 
 
@@ -308,7 +319,9 @@ def _agreement(tables: Tables, title: str) -> Figure:
     tau = rank_agreement(ranks)
     size = len(tau)
     replicates = ranks.index.get_level_values("replicate").nunique()
-    figure = Figure(figsize=(max(5.0, 0.46 * size + 3.0), max(3.6, 0.42 * size + 2.0)), layout="constrained")
+    # As wide as the page unless the numbers would not fit into their cells.
+    cell = min(0.46, max(0.37, (text_inches() - 3.0) / size))
+    figure = Figure(figsize=(max(5.0, cell * size + 3.0), max(3.6, 0.9 * cell * size + 2.0)), layout="constrained")
     axes = figure.subplots()
     values = tau.to_numpy()
     axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
@@ -348,7 +361,7 @@ def _quality(tables: Tables, title: str) -> Figure:
     if data.empty:
         return note(title, "No criterion was held to the oracle.")
     criteria, lengths = ordered_criteria(data["criterion"]), sorted(data["fine_tuning_epochs"].unique())
-    figure = Figure(figsize=(7.2, 0.27 * len(criteria) + 1.7), layout="constrained")
+    figure = Figure(figsize=(text_inches(), 0.27 * len(criteria) + 1.7), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     handles = []
     for number, (epochs, look) in enumerate(zip(lengths, _VARIANTS, strict=False)):

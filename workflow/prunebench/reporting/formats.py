@@ -39,6 +39,7 @@ _LATEX_SPECIAL = {
     PLUS_MINUS: r"$\pm$",
     NOTHING: "--",
     "\u00b5": r"\textmu{}",
+    "\u221e": r"$\infty$",
     "\u00d7": r"$\times$",
     "\u2020": r"\textdagger{}",
     "\u2021": r"\textdaggerdbl{}",
@@ -73,17 +74,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown to readers: its header and the text of its cell in a row.
+    """How a column is shown to readers: its header, the text of its cell in a row, and what the cell was made from.
 
-    ``origins`` say what the cell was made from, ``data`` which columns of the CSV file it shows; without any, ``prunebench trace``
-    knows the column by its header alone.
+    ``bold`` says whether a row's cell stands out: only what can be told from something else may (``statistics.among_best``).
     """
 
     header: str
     cell: Callable[[Any], str]
     right: bool = True
     origins: tuple[Origin, ...] = ()
-    data: tuple[str, ...] = ()
+    bold: Callable[[Any], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def write_csv(path: Path, data: pd.DataFrame) -> None:
     artifacts.write_csv(path, list(data.columns), rows)
 
 
-def _parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+def parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
     """The groups of a table's rows; the dense network's row leads every schedule of its dataset and model."""
     group = list(table.group)
     if "schedule" not in group:
@@ -178,10 +178,17 @@ def _parts(table: Table) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
             yield (*map(str, key), schedule), pd.concat([dense, chosen]) if schedules else chosen
 
 
-def _cells(table: Table, rows: pd.DataFrame) -> tuple[list[list[str]], list[int]]:
+def cells_of(
+    table: Table, rows: pd.DataFrame, escape: Callable[[str], str], embolden: Callable[[str], str]
+) -> tuple[list[list[str]], list[int]]:
     """The texts of a part, and the numbers of the rows before which a rule separates another operating point."""
     records = [row for _, row in rows.iterrows()]
-    cells = [[column.cell(record) for column in table.columns] for record in records]
+
+    def text(column: Column, record: Any) -> str:
+        written = escape(column.cell(record))
+        return embolden(written) if column.bold and column.bold(record) else written
+
+    cells = [[text(column, record) for column in table.columns] for record in records]
     if table.rule_after is None:
         return cells, []
     marks = [record[table.rule_after] for record in records]
@@ -191,11 +198,10 @@ def _cells(table: Table, rows: pd.DataFrame) -> tuple[list[list[str]], list[int]
 def to_markdown(table: Table) -> str:
     """Markdown: the caption, and one pipe table under a heading for each part."""
     text = [f"# {table.name}", "", table.caption, ""]
-    for key, rows in _parts(table):
-        cells, _ = _cells(table, rows)
-        escaped = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+    for key, rows in parts(table):
+        cells, _ = cells_of(table, rows, lambda text: text.replace("|", r"\|"), lambda text: f"**{text}**")
         body = tabulate(
-            escaped,
+            cells,
             headers=[column.header for column in table.columns],
             tablefmt="pipe",
             disable_numparse=True,
@@ -210,8 +216,9 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     r"""LaTeX: one ``table`` environment with booktabs rules for each part; needs ``\usepackage{booktabs,graphicx}``."""
     text = ["% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."]
-    for key, rows in _parts(table):
-        cells, rules = _cells(table, rows)
+    for key, rows in parts(table):
+        # Letters are set in bold by the one, mathematics by the other.
+        cells, rules = cells_of(table, rows, latex, lambda text: rf"\textbf{{\boldmath {text}}}")
         text += [
             r"\begin{table}",
             r"\centering",
@@ -226,7 +233,7 @@ def to_latex(table: Table) -> str:
         ]
         for row_number, row in enumerate(cells):
             text += [r"\midrule"] if row_number in rules else []
-            text.append(" & ".join(latex(cell) for cell in row) + r" \\")
+            text.append(" & ".join(row) + r" \\")
         text += [r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""]
     if table.data.empty:
         text.append("% No rows: the suite has no values for this table.")

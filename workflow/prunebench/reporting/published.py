@@ -14,11 +14,11 @@ from matplotlib.patheffects import withStroke
 
 from prunebench import published
 from prunebench.reporting.collect import DELIVERED, DENSE, Tables
+from prunebench.reporting.comparison import accuracy_by_replicate, summarise_accuracy
 from prunebench.reporting.display import ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import legend_grid, note, text_inches
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import NOTHING, Column, Origin, Table, mean_sd, number
-from prunebench.reporting.tables import accuracy_by_replicate, summarise_accuracy
 
 SAME = 0.02
 """FLOPs reductions are the same if they differ by no more points: published ones are rounded to 0.01."""
@@ -63,11 +63,10 @@ def side_by_side(results: pd.DataFrame) -> pd.DataFrame:
         for figure in published.figures(str(dataset), str(model)):
             row: dict[str, Any] = {"dataset": dataset, "model": model, "method": figure.method, "kind": figure.kind}
             row |= {"published_flops_reduction_percent": figure.flops_reduction_percent, "published_change_pp": figure.value}
-            row |= {"note": figure.note, "source": figure.source}
+            row |= {"note": figure.note, "source": figure.source, **dict.fromkeys(_WORDS, "")}
             found = list(_matches(figure, networks))
             rows += [{**row, "match": kind, **match} for kind, match in found] or [row]
-    words = ("match", "schedule", "criterion", "operating_point")
-    return pd.DataFrame(rows, columns=COLUMNS).fillna(dict.fromkeys(words, ""))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _matches(figure: published.Figure, networks: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
@@ -103,30 +102,25 @@ def _published(tidy: Tables) -> Table:
         return f"{row.method} [{notes.index(row.note) + 1}]" if row.note else str(row.method)
 
     columns = [
-        Column("Method", marked, right=False, data=("method",)),
-        Column("Removes", lambda row: f"{row.kind}s", right=False, data=("kind",)),
+        Column("Method", marked, right=False),
+        Column("Removes", lambda row: f"{row.kind}s", right=False),
         Column(
             "Published: FLOPs \u2212%",
             lambda row: number(row.published_flops_reduction_percent, 2),
-            data=("published_flops_reduction_percent",),
         ),
-        Column(
-            "Published: \u0394 (pp)", lambda row: number(row.published_change_pp, 2, sign=True), data=("published_change_pp",)
-        ),
-        Column("Reproduced by", _who, right=False, data=("match", "schedule", "criterion", "operating_point")),
+        Column("Published: \u0394 (pp)", lambda row: number(row.published_change_pp, 2, sign=True)),
+        Column("Reproduced by", _who, right=False),
         Column(
             "Here: FLOPs \u2212%",
             lambda row: number(row.flops_reduction_percent, 2),
             origins=reduction,
-            data=("flops_reduction_percent",),
         ),
         Column(
             "Here: \u0394 (pp)",
             lambda row: mean_sd(row.change_pp_mean, row.change_pp_sd),
             origins=accuracy,
-            data=("change_pp_mean", "change_pp_sd"),
         ),
-        Column("n", lambda row: NOTHING if math.isnan(row.n) else f"{row.n:.0f}", origins=accuracy, data=("n",)),
+        Column("n", lambda row: NOTHING if math.isnan(row.n) else f"{row.n:.0f}", origins=accuracy),
     ]
     caption = (
         "Published changes of test accuracy beside what was reproduced, in percentage points (pp) against the unpruned network. "
@@ -163,9 +157,9 @@ def claimed(tidy: Tables) -> pd.DataFrame:
         for claim in published.claims():
             row: dict[str, Any] = {"dataset": dataset, "model": model, "method": claim.method, "claim": claim.quantity}
             row |= {"published_value": claim.value, "note": claim.note, "source": claim.source, "candidates": 0}
+            row |= dict.fromkeys(("schedule", "criterion", "operating_point", "evaluation", "quantity", "found_by"), "")
             rows.append(row | _most_favourable(claim, tidy.of(dataset, model)))
-    words = ("schedule", "criterion", "operating_point", "evaluation", "quantity", "found_by")
-    return pd.DataFrame(rows, columns=CLAIM_COLUMNS).fillna(dict.fromkeys(words, ""))
+    return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
 
 
 def _most_favourable(claim: published.Figure, tidy: Tables) -> dict[str, Any]:
@@ -216,14 +210,14 @@ def _claims(tidy: Tables) -> Table:
         return f"{row.criterion} {row.operating_point}, {row.schedule}" if row.criterion else NOTHING
 
     columns = [
-        Column("Method", lambda row: row.method, right=False, data=("method",)),
-        Column("Change of", lambda row: published.QUANTITIES[row.claim], right=False, data=("claim",)),
-        Column("Published, up to", lambda row: number(row.published_value, 2, sign=True), data=("published_value",)),
-        Column("Most favourable here", here, origins=origins, data=("value", "found_by")),
-        Column("Of so many", lambda row: str(row.candidates) if row.candidates else NOTHING, data=("candidates",)),
-        Column("Network", network, right=False, data=("schedule", "criterion", "operating_point")),
-        Column("Quantity", lambda row: row.quantity or NOTHING, right=False, data=("evaluation", "quantity")),
-        Column("n", lambda row: NOTHING if math.isnan(row.n) else f"{row.n:.0f}", origins=origins, data=("n",)),
+        Column("Method", lambda row: row.method, right=False),
+        Column("Change of", lambda row: published.QUANTITIES[row.claim], right=False),
+        Column("Published, up to", lambda row: number(row.published_value, 2, sign=True)),
+        Column("Most favourable here", here, origins=origins),
+        Column("Of so many", lambda row: str(row.candidates) if row.candidates else NOTHING),
+        Column("Network", network, right=False),
+        Column("Quantity", lambda row: row.quantity or NOTHING, right=False),
+        Column("n", lambda row: NOTHING if math.isnan(row.n) else f"{row.n:.0f}", origins=origins),
     ]
     caption = (
         "Upper bounds that the abstract of the Consensus paper claims (arXiv:2411.14345) beside the most favourable mean here, over the "

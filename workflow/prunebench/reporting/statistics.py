@@ -1,21 +1,40 @@
-"""Is a criterion better than random removal? Paired comparisons over replicates."""
+"""Is a criterion better than random removal, or than any other? Paired comparisons over replicates, from the tidy tables."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
+from prunebench.reporting import ENOUGH
 from prunebench.reporting.collect import DENSE
 from prunebench.reporting.display import select, sort_for_display
+from prunebench.reporting.paired import (
+    LEVEL,
+    SIGNIFICANCE,
+    PairedComparison,
+    detectable_effect,
+    holm,
+    paired_comparison,
+    verdict,
+)
 
-LEVEL = 0.95
-SIGNIFICANCE = 0.05
+__all__ = [
+    "COMPARISON_COLUMNS",
+    "ENOUGH",
+    "LEVEL",
+    "POINT",
+    "SIGNIFICANCE",
+    "PairedComparison",
+    "among_best",
+    "compare",
+    "holm",
+    "paired_comparison",
+    "replicate_means",
+    "verdict",
+]
+
 POINT = ["dataset", "model", "schedule", "operating_point"]
 COMPARISON_COLUMNS = [
     *POINT,
@@ -29,57 +48,18 @@ COMPARISON_COLUMNS = [
     "p_value",
     "p_holm",
     "verdict",
+    "p_holm_all_points",
+    "detectable_difference",
+    "hedges_g",
+    "hedges_g_low",
+    "hedges_g_high",
+    "share_better",
+    "bootstrap_low",
+    "bootstrap_high",
+    "p_wilcoxon",
+    "p_wilcoxon_holm",
 ]
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """A paired t test of n differences; ``nan`` where n or the spread of the differences does not allow one.
-
-    ``ci_low`` and ``ci_high`` bound the two-sided 95 % t interval of the mean difference.
-    """
-
-    n: int
-    mean_difference: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-
-
-def paired_comparison(differences: Sequence[float]) -> PairedComparison:
-    """Test whether the mean of paired differences is zero (two-sided one-sample t test of the differences).
-
-    With a single difference, or with differences that are all the same, there is no spread to judge by: a handful
-    of replicates that happen to agree on a finite test set does not make an infinitely certain result. Interval and
-    p value are then ``nan``.
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    if values.size == 0:
-        raise ValueError("no differences to compare")
-    mean = float(values.mean())
-    # Percentages lie in 0 to 100, so spreads below 1e-9 are rounding of the subtraction and no variance.
-    if values.size < 2 or float(np.ptp(values)) <= 1e-9:
-        return PairedComparison(values.size, mean, math.nan, math.nan, math.nan)
-    test = stats.ttest_1samp(values, 0.0)
-    interval = test.confidence_interval(LEVEL)
-    return PairedComparison(values.size, mean, float(interval.low), float(interval.high), float(test.pvalue))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (Holm 1979) of one family of tests; ``nan`` is no test and stays ``nan``."""
-    values = np.asarray(p_values, dtype=np.float64)
-    adjusted = np.full(values.shape, math.nan)
-    tested = ~np.isnan(values)
-    if tested.any():
-        adjusted[tested] = multipletests(values[tested], alpha=SIGNIFICANCE, method="holm")[1]
-    return [float(value) for value in adjusted]
-
-
-def verdict(mean_difference: float, p_holm: float) -> str:
-    """``better`` or ``worse`` where the Holm-adjusted p value is below 0.05, ``undecided`` otherwise."""
-    if math.isnan(p_holm) or p_holm >= SIGNIFICANCE:
-        return "undecided"
-    return "better" if mean_difference > 0 else "worse"
+Better = Literal["higher", "lower"]
 
 
 def replicate_means(results: pd.DataFrame, evaluation: str = "accuracy", quantity: str = "accuracy_percent") -> pd.DataFrame:
@@ -98,39 +78,35 @@ def compare(
     against: str = "random",
     evaluation: str = "accuracy",
     quantity: str = "accuracy_percent",
+    better: Better | None = "higher",
 ) -> pd.DataFrame:
     """Compare every criterion with a baseline in the same replicate, at every operating point.
 
     Args:
-        results: the tidy table ``results``.
+        results: the tidy table ``results``, or ``measured``.
         against: a criterion at the same schedule and operating point (for delivered networks the one-shot one), or ``dense``.
             Criteria that draw at random enter with the mean over their draws in a replicate.
         evaluation: which evaluation the quantity belongs to.
-        quantity: a quantity of which more is better.
+        quantity: what is compared.
+        better: whether more or less of it is better; None where that is not known, and verdicts say ``higher`` or ``lower``.
 
     Returns:
         One row for each dataset, model, schedule, operating point and criterion that shares a replicate with the
         baseline; columns ``COMPARISON_COLUMNS``. The p values of one operating point are one family for Holm's
-        adjustment; the interval is not adjusted. The quantity's unit is that of ``mean_difference`` (percentages
-        give percentage points).
+        adjustment, those of all points of a schedule another (``p_holm_all_points``); intervals are not adjusted.
+        ``detectable_difference`` is the smallest true difference that the verdict would find 4 times in 5: at the level of
+        the first step of Holm's adjustment in the point's family, with the spread that was observed. It and ``mean_difference``
+        are in the quantity's unit (percentages give percentage points).
     """
-    values = replicate_means(results, evaluation, quantity)
-    pruned = values[values["schedule"] != DENSE]
-    shared = ["dataset", "model", "replicate"] if against == DENSE else [*POINT, "replicate"]
-    baseline = values[values["criterion"] == against]
-    if against != DENSE and "schedule" in shared:
-        # A delivered network was not made on any schedule here; it meets the baseline that was fine-tuned once, as it was.
-        lent = baseline[baseline["schedule"] == "one-shot"].assign(schedule="delivered")
-        baseline = pd.concat([baseline[baseline["schedule"] != "delivered"], lent], ignore_index=True)
-    baseline = baseline[[*shared, "value"]]
-    pairs = pruned[pruned["criterion"] != against].merge(baseline, on=shared, suffixes=("", "_baseline"))
-    pairs["difference"] = pairs["value"] - pairs["value_baseline"]
-    rows = []
+    pairs = _pairs(replicate_means(results, evaluation, quantity), against)
+    rows: list[dict[str, Any]] = []
     for _, family in pairs.groupby(POINT):
         groups = list(family.groupby("criterion"))
         tests = [paired_comparison(group["difference"].to_list()) for _, group in groups]
         adjusted = holm([test.p_value for test in tests])
-        for (criterion, group), test, p_holm in zip(groups, tests, adjusted, strict=True):
+        ranked = holm([test.p_wilcoxon for test in tests])
+        level = SIGNIFICANCE / max(1, sum(value == value for value in adjusted))
+        for (criterion, group), test, p_holm, p_ranked in zip(groups, tests, adjusted, ranked, strict=True):
             rows.append(
                 {
                     **{key: group[key].iloc[0] for key in POINT},
@@ -143,7 +119,66 @@ def compare(
                     "ci_high": test.ci_high,
                     "p_value": test.p_value,
                     "p_holm": p_holm,
-                    "verdict": verdict(test.mean_difference, p_holm),
+                    "verdict": verdict(test.mean_difference, p_holm, better),
+                    "detectable_difference": detectable_effect(test.n, level) * test.sd,
+                    "hedges_g": test.hedges_g,
+                    "hedges_g_low": test.g_low,
+                    "hedges_g_high": test.g_high,
+                    "share_better": 1 - test.share_above if better == "lower" else test.share_above,
+                    "bootstrap_low": test.bootstrap_low,
+                    "bootstrap_high": test.bootstrap_high,
+                    "p_wilcoxon": test.p_wilcoxon,
+                    "p_wilcoxon_holm": p_ranked,
                 }
             )
-    return sort_for_display(pd.DataFrame(rows, columns=COMPARISON_COLUMNS))
+    table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
+    if rows:
+        families = table.groupby(["dataset", "model", "schedule"])["p_value"]
+        table["p_holm_all_points"] = families.transform(lambda p: holm(p.to_list()))
+    return sort_for_display(table)
+
+
+def _pairs(values: pd.DataFrame, against: str) -> pd.DataFrame:
+    """Every value beside the baseline's of the same replicate, and the ``difference``."""
+    pruned = values[values["schedule"] != DENSE]
+    shared = ["dataset", "model", "replicate"] if against == DENSE else [*POINT, "replicate"]
+    baseline = values[values["criterion"] == against]
+    if against != DENSE:
+        # A delivered network was not made on any schedule here; it meets the baseline that was fine-tuned once, as it was.
+        lent = baseline[baseline["schedule"] == "one-shot"].assign(schedule="delivered")
+        baseline = pd.concat([baseline[baseline["schedule"] != "delivered"], lent], ignore_index=True)
+    baseline = baseline[[*shared, "value"]]
+    pairs = pruned[pruned["criterion"] != against].merge(baseline, on=shared, suffixes=("", "_baseline"))
+    pairs["difference"] = pairs["value"] - pairs["value_baseline"]
+    return pairs
+
+
+def among_best(
+    results: pd.DataFrame, evaluation: str = "accuracy", quantity: str = "accuracy_percent", better: Better = "higher"
+) -> set[tuple[str, ...]]:
+    """What a table may set in bold: at each operating point the best criterion and those that cannot be told from it.
+
+    All pairs of criteria are compared by paired t tests, with Holm's adjustment over all pairs of the point: the best one is picked by
+    the same numbers, so that tests of it alone would decide too often. Where nothing can be told from the best, nothing is returned.
+
+    Returns:
+        (dataset, model, schedule, operating point, criterion) of each.
+    """
+    found: set[tuple[str, ...]] = set()
+    values = replicate_means(results, evaluation, quantity)
+    for point, rows in values[values["schedule"] != DENSE].groupby(POINT):
+        # nan where a criterion lacks a replicate: pairs are of the replicates that both have.
+        wide = rows.pivot(index="replicate", columns="criterion", values="value")
+        means = wide.mean()
+        best = means.idxmax() if better == "higher" else means.idxmin()
+        couples = list(combinations(wide.columns, 2))
+        differences = [(wide[a] - wide[b]).dropna().to_list() for a, b in couples]
+        tests = [paired_comparison(each).p_value if each else float("nan") for each in differences]
+        told = {
+            a if b == best else b
+            for (a, b), p, each in zip(couples, holm(tests), differences, strict=True)
+            if best in (a, b) and p < SIGNIFICANCE and (sum(each) > 0) == ((a == best) == (better == "higher"))
+        }
+        if told:
+            found |= {(*map(str, point), str(criterion)) for criterion in wide.columns if criterion not in told}
+    return found

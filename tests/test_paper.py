@@ -1,0 +1,165 @@
+"""The document: whole, readable, the same bytes again; and what happens without LaTeX."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prunebench import config, reporting, typesetting
+from prunebench.cli import main
+from prunebench.errors import PrunebenchError
+from prunebench.reporting import drawing, figures, latex, methods, paper, tables
+from prunebench.reporting.formats import Column, Table
+from test_reporting import build_suite
+
+SUITE = {
+    "suite": "tiny",
+    "replicates": 2,
+    "experiments": [{"dataset": "digits", "model": "resnet32"}],
+    "schedules": {"one-shot": {"criteria": ["cka", "consensus", "random"], "draws": 2}},
+    "operating_points": [{"blocks": 2}, {"flops_reduction": 54.6}],
+    "figures": {"text_width_mm": 160.0},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of tables and figures."""
+    suite = build_suite(tmp_path_factory.mktemp("paper"))
+    out = suite.collect(suite.root / "tables")
+    tables.write_tables(out)
+    figures.write_figures(out, suite.root / "figures", drawing.Widths(84, 160))
+    return out, suite.root / "figures"
+
+
+def write(made: tuple[Path, Path], out: Path) -> str:
+    return paper.write_paper(*made, out, config.parse(SUITE, "here")).read_text()
+
+
+def test_the_document_has_every_table_and_figure_and_says_how_they_were_made(made: tuple[Path, Path], tmp_path: Path) -> None:
+    text = write(made, tmp_path)
+    for name in ("headline", "accuracy", "versus_random", "cost"):
+        assert latex.inline(reporting.TABLES[name].content[1:]) in text
+    shown = re.findall(r"\\includegraphics\[width=([\d.]+)bp\]\{figures/(.+?)\}", text)
+    assert {"accuracy_digits_resnet32.pdf", "removals_digits_resnet32.pdf"} <= {name for _, name in shown}
+    for width, name in shown:
+        assert (tmp_path / "figures" / name).read_bytes() == (made[1] / name).read_bytes()
+        assert float(width) <= 160 / 25.4 * 72 + 0.1 or r"\begin{landscape}" in text
+    assert "resnet32 on digits; 2 replicates, seed 0" in text and "2 draws of random ones" in text
+    assert r"2 blocks and 54.6 \% of FLOPs" in text and "commit abc" in text and "torch 2.13" in text
+    assert r"\textwidth=160mm" in text.replace("textwidth", r"\textwidth", 1) or "textwidth=160mm" in text
+    assert "prunebench trace results/" in text.replace(r"\allowbreak{}", "")
+
+
+def test_the_same_results_give_the_same_source(made: tuple[Path, Path], tmp_path: Path) -> None:
+    assert write(made, tmp_path / "one") == write(made, tmp_path / "other")
+
+
+def test_verdicts_are_counted_as_the_table_has_them(made: tuple[Path, Path], tmp_path: Path) -> None:
+    verdicts = pd.read_csv(made[0] / "versus_random.csv")["verdict"]
+    text = write(made, tmp_path)
+    assert f"Of {len(verdicts)} comparisons" in text
+    for verdict, count in verdicts.value_counts().items():
+        assert f"{count} {verdict}" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("50 % of a_b & c#$", r"50 \% of a\_b \& c\#\$"),
+        ("−0.5 ± 0.1 µg, Δ, τ", r"$-$0.5 $\pm$ 0.1 \textmu{}g, $\Delta$, $\tau$"),
+        ("Müller → 3 ≤ 4", r"Müller $\to$ 3 $\le$ 4"),
+        ("\u4e2d", r"\texttt{U+4E2D}"),
+        ("1.5, -2", "1.5, -2"),
+    ],
+)
+def test_text_is_escaped(text: str, expected: str) -> None:
+    assert latex.inline(text) == expected
+
+
+def test_captions_keep_emphasis_literals_and_lists(tmp_path: Path) -> None:
+    path = tmp_path / "x.rst"
+    path.write_text("A *b* of ``c_d`` and **e**,\nmore.\n\n- one\n- two\n  lines\n")
+    text = latex.captioned(path)
+    assert r"A \emph{b} of \texttt{c\_\allowbreak{}d} and \textbf{e}, more." in text
+    assert text.count(r"\item") == 2 and "two lines" in text
+    assert latex.captioned(tmp_path / "none.rst") == ""
+    for caption in sorted((Path(paper.__file__).parents[2] / "report").glob("*.rst")):
+        assert "``" not in latex.captioned(caption).replace("``}", ""), caption
+
+
+def table(columns: int, text: str = "abc", number: str = "1.23 ± 0.45") -> tuple[Table, list[list[str]]]:
+    shown = [Column("Name", lambda row: text, right=False)]
+    shown += [Column(f"Value {n}", lambda row: number) for n in range(columns)]
+    data = pd.DataFrame({"dataset": ["d"], "model": ["m"]})
+    return Table("x", "", data, shown, group=("dataset", "model"), rule_after=None), [[text, *[number] * columns]]
+
+
+def test_wide_tables_shrink_turn_and_are_divided_in_this_order() -> None:
+    page = 455.0
+    found = {}
+    for columns in range(1, 40):
+        parts = list(latex.layouts(*table(columns), page))
+        # Every column is there, and the name in each part.
+        assert sorted({number for numbers, *_ in parts for number in numbers}) == list(range(columns + 1))
+        assert all(numbers[0] == 0 for numbers, *_ in parts)
+        found[columns] = (len(parts), parts[0][2], parts[0][1])
+    states = [(parts > 1, turned) for parts, turned, _ in found.values()]
+    assert states[0] == (False, False) and (False, True) in states and states[-1][0]
+    assert found[1][2] == r"\small" and {size for _, _, size in found.values()} == {r"\small", r"\footnotesize", r"\scriptsize"}
+    long, rows = table(3, text="word " * 40)
+    assert len(list(latex.layouts(long, rows, page))) == 1
+    assert any("p{" in line for line in latex.of_table(long, "t", 160))
+
+
+def test_methods_say_what_a_suite_of_delivered_networks_did_not_do() -> None:
+    delivered = {"method": "cka_released", "network": "x/{point}", "points": ["a", "b"]}
+    experiment = {"dataset": "cifar10", "model": "resnet56", "dense": "data/base.h5", "delivered": [delivered]}
+    suite = config.Suite.model_validate({"suite": "r", "experiments": [experiment]})
+    text = " ".join(methods.paragraphs(suite, []))
+    assert "Taken over from files, not trained here: resnet56 (data/base.h5)" in text
+    assert "Nothing is fine-tuned" in text and "cka_released (2 networks of resnet56)" in text
+
+
+def test_without_latex_the_source_is_ready_and_no_old_pdf_is_left(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "main.pdf").write_bytes(b"old")
+    monkeypatch.setattr(typesetting.shutil, "which", lambda name: None)
+    places = ["--tables", str(made[0]), "--figures", str(made[1]), "--out", str(tmp_path)]
+    main(["paper", *places, "--suite", json.dumps(SUITE)])
+    assert "none of latexmk, pdflatex, tectonic is installed" in capsys.readouterr().out
+    assert (tmp_path / "main.tex").exists() and not (tmp_path / "main.pdf").exists()
+
+
+latex_is_there = pytest.mark.skipif(not any(map(shutil.which, typesetting.PROGRAMS)), reason="LaTeX is not installed")
+
+
+@latex_is_there
+def test_latex_makes_the_same_pdf_twice_and_nothing_runs_out_of_the_page(made: tuple[Path, Path], tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "other"):
+        write(made, tmp_path / name)
+        assert typesetting.typeset(tmp_path / name / "main.tex", 1_700_000_000).endswith("main.pdf")
+        found.append((tmp_path / name / "main.pdf").read_bytes())
+    assert found[0] == found[1]
+    log = (tmp_path / "one" / "main.log").read_text(errors="replace")
+    too_wide = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log)]
+    assert all(width < 5 for width in too_wide)
+    if shutil.which("pdffonts"):
+        fonts = subprocess.run(["pdffonts", tmp_path / "one" / "main.pdf"], capture_output=True, text=True, check=True).stdout
+        assert "Type 3" not in fonts
+
+
+@latex_is_there
+def test_an_error_of_latex_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "main.tex"
+    source.write_text("\\documentclass{article}\\begin{document}\\nonsense\\end{document}\n")
+    with pytest.raises(PrunebenchError, match=r"main\.tex: .*failed: .*Undefined control sequence"):
+        typesetting.typeset(source, 0)
