@@ -20,7 +20,7 @@ from prunebench.evaluation import Subject, Values
 from prunebench.evaluation import natural_shift as evaluation
 from prunebench.evaluation.corruptions import ALL
 from prunebench.reporting import shift, shift_figures
-from prunebench.reporting.collect import RESULT_COLUMNS, Tables
+from prunebench.reporting.collect import DENSE_COLUMNS, RESULT_COLUMNS, Tables
 from prunebench.reporting.drawing import style
 from prunebench.reporting.formats import NOTHING, Table, to_latex, to_markdown
 from prunebench.reporting.shift import CLEAN, MEAN
@@ -129,7 +129,7 @@ def row(
     }
 
 
-def suite(criteria: tuple[str, ...] = ("consensus", "cka", "random"), replicates: int = 3) -> Tables:
+def suite(criteria: tuple[str, ...] = ("consensus", "cka", "random"), replicates: int = 3, shared: bool = False) -> Tables:
     """Networks whose errors are known: the k-th criterion has k more at two blocks, 2 k at five; every corruption another 10 per number."""
     rows = []
     for replicate in range(replicates):
@@ -161,8 +161,11 @@ def suite(criteria: tuple[str, ...] = ("consensus", "cka", "random"), replicates
                 for evaluation, found in values.items()
                 for quantity, value in found.items()
             ]
-    empty = {field.name: pd.DataFrame() for field in fields(Tables)}
-    return Tables(**{**empty, "results": pd.DataFrame(rows)})
+    empty = {field.name: pd.DataFrame(columns=["dataset", "model"]) for field in fields(Tables)}
+    own = [
+        ("tiny", "cifar10", "resnet20", replicate, f"weights {replicate * (not shared)}", "") for replicate in range(replicates)
+    ]
+    return Tables(**{**empty, "results": pd.DataFrame(rows), "dense_networks": pd.DataFrame(own, columns=list(DENSE_COLUMNS))})
 
 
 CALIBRATED = (
@@ -191,6 +194,12 @@ def test_the_table_of_corruptions_says_what_was_found() -> None:
     assert found["Against dense (pp)"] == "+2.20 [+1.70, +2.70], higher"
     assert found["Noise (%)"] == "13.20" and found["FLOPs reduction (%)"] == "50.00"
     assert "Blur (%)" not in found and "mCE, dense = 100 (%)" not in found
+
+
+@pytest.mark.parametrize("name", shift.TABLES)
+def test_captions_say_that_replicates_share_a_dense_network(name: str) -> None:
+    assert "conditional on it" in shift.TABLES[name](suite(shared=True)).caption
+    assert "conditional on it" not in shift.TABLES[name](suite()).caption
 
 
 def test_one_replicate_has_no_verdict() -> None:
@@ -267,4 +276,4 @@ def test_without_a_dense_network_there_is_a_note() -> None:
     tables = suite()
     alone = replace(tables, results=tables.results[tables.results["schedule"] != "dense"])
     for draw in shift_figures.FIGURES.values():
-        assert "dense network to compare with" in draw(alone, "x").axes[0].texts[0].get_text()
+        assert "dense network to compare with" in draw(alone, "x").axes[0].texts[0].get_text().replace("\n", " ")

@@ -11,6 +11,7 @@ import pandas as pd
 from prunebench.evaluation.corruptions import ALL
 from prunebench.reporting import statistics
 from prunebench.reporting.collect import DENSE, Tables
+from prunebench.reporting.comparison import conditional
 from prunebench.reporting.display import select, sort_for_display
 from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, compact, interval, mean_sd, number
 
@@ -19,8 +20,6 @@ MEAN, CLEAN, ECE = "mean_corruption_error_percent", "clean_error_percent", "expe
 NETWORK = [*statistics.POINT, "criterion"]
 FLOPS = ("complexity", "flops_reduction_percent")
 _GROUPS = ("noise", "blur", "weather", "digital", "extra")
-# Whether more is better is the reader's to say: verdicts tell the direction alone.
-_WORDS = {"better": "higher", "worse": "lower"}
 _SETS = {"cifar10_1_v4": "CIFAR-10.1 v4", "cifar10_1_v6": "CIFAR-10.1 v6", "cifar10_2": "CIFAR-10.2"}
 
 
@@ -73,10 +72,10 @@ def summarise(
     table = table.reset_index()
     for quantity in compared:
         stem = f"{quantity}_change"
-        found = statistics.compare(results, DENSE, evaluation, quantity).rename(
+        # The verdict tells the direction alone: what is better, the caption says.
+        found = statistics.compare(results, DENSE, evaluation, quantity, better=None).rename(
             columns={"mean_difference": stem, "ci_low": f"{stem}_low", "ci_high": f"{stem}_high", "verdict": f"{stem}_verdict"}
         )
-        found[f"{stem}_verdict"] = found[f"{stem}_verdict"].replace(_WORDS)
         table = table.merge(found[[*NETWORK, *(name for name in found if str(name).startswith(stem))]], on=NETWORK, how="left")
     return sort_for_display(table)
 
@@ -167,7 +166,7 @@ def _corruptions(tables: Tables) -> Table:
         f"images. {_SPREAD} {_AGAINST}"
     )
     data = summarise(results, CORRUPTIONS, wanted, [MEAN] if MEAN in wanted else [])
-    return Table("corruptions", caption, data, columns)
+    return Table("corruptions", caption + conditional(tables), data, columns)
 
 
 def _where(results: pd.DataFrame) -> str:
@@ -229,7 +228,7 @@ def _calibration(tables: Tables) -> Table:
         "NLL: negative log-likelihood, the mean cross-entropy of the evaluation accuracy. "
         f"{_SPREAD} {_AGAINST}"
     )
-    return Table("calibration", caption, summarise(results, CALIBRATION, wanted, [ECE]), columns)
+    return Table("calibration", caption + conditional(tables), summarise(results, CALIBRATION, wanted, [ECE]), columns)
 
 
 TABLES: dict[str, Callable[[Tables], Table]] = {
