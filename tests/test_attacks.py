@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +19,12 @@ from torch.nn import functional
 
 from prunebench.attacks import AttackOptions, Target, Threat, described, gradient, standard
 from prunebench.attacks.standard import ATTACKS, autoattack
-from prunebench.data import Dataset, ResidentImages, Split, find_dataset, load_splits, some, to_unit
+from prunebench.data import Dataset, ResidentImages, Split, cifar10, find_dataset, load_splits, some, to_unit
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Subject, Values, find_evaluation
 from prunebench.evaluation.autoattack import unsuited
+from prunebench.models.keras_files import import_keras, training_mean
+from shared import shared_data
 
 CPU = torch.device("cpu")
 
@@ -428,3 +432,26 @@ def test_every_quantity_is_declared_and_explained(name: str, trained: nn.Module,
         assert any(re.fullmatch(pattern, value) for value in values), quantity
     documented = (Path(__file__).parents[1] / "docs" / "quantities.md").read_text()
     assert all(f"`{quantity}`" in documented for quantity in evaluation.quantities)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_attacks_on_a_released_network(tmp_path: Path) -> None:
+    root = Path(os.environ.get("PRUNEBENCH_DATA", tmp_path))
+    if not (root / cifar10.DATASET.folder).is_dir():
+        subprocess.run([sys.executable, shared_data("unpack_cifar10.py"), root], check=True, stdout=subprocess.DEVNULL)
+    files = shared_data("released", "base.h5"), shared_data("released", "base.json")
+    network, _ = import_keras(*files, training_mean(root), "resnet56")
+    network.to(memory_format=torch.channels_last)
+    split = load_splits(cifar10.DATASET, root, "test")
+    quick = [run(name, network, split, images=200, linf_eps_255=[0.5, 1, 2, 8]).values for name in ("fgsm", "pgd")]
+    for size in ("0.5", "1", "2", "8"):
+        key = f"robust_accuracy_linf_eps{size}_255_percent"
+        assert quick[0]["clean_accuracy_percent"] > quick[0][key] > quick[1][key] >= 0
+    # Undefended, it sits at zero at the usual distance, although FGSM does not see it.
+    assert quick[1]["robust_accuracy_linf_eps8_255_percent"] == 0
+    assert quick[0]["robust_accuracy_linf_eps8_255_percent"] > 5
+    steps = [run(name, network, split, images=8, linf_eps_255=[2]).values for name in ("fgsm", "pgd", "autoattack")]
+    robust = [values["robust_accuracy_linf_eps2_255_percent"] for values in steps]
+    assert robust == sorted(robust, reverse=True)
+    assert all(values["unreliable"] == 0 for values in steps)

@@ -33,7 +33,7 @@ COMMANDS = [
     "deliver",
     "audit-series",
 ]
-COMMANDS += ["collect", "tables", "figures", "import-keras", "import-torch", "audit", "check", "schema"]
+COMMANDS += ["collect", "tables", "figures", "import-keras", "import-torch", "audit", "paper", "trace", "check", "schema"]
 # Commands with --settings, and what else they require.
 JOBS = {
     "dense": ["--out", "o", "--work", "w"],

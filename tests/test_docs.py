@@ -37,6 +37,10 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+# Evaluations with a section of their quantities; the attacks share one.
+LOOKED_AT = ("accuracy", "complexity", "latency", "energy", "shortcut", "corruptions", "natural_shift", "calibration")
+
+
 def table_names(text: str) -> set[str]:
     """What stands in backticks in the first cells of the tables."""
     cells = re.findall(r"^\|([^|]*)\|", text, flags=re.MULTILINE)
@@ -89,14 +93,12 @@ def test_direction_of_baselines_is_the_one_in_the_code() -> None:
     assert all(built_in[name].removes == end for name, end in rows)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "complexity", "latency", "energy", "shortcut"])
+@pytest.mark.parametrize("name", LOOKED_AT)
 def test_every_quantity_is_explained(name: str) -> None:
     evaluation = plugins.builtin(Evaluation, "evaluation")[name]
     kind = "Reproducible" if evaluation.per == "network" else "Measured"
-    assert set(evaluation.quantities) == table_names(section(text_of("quantities.md"), f"{kind}: `{name}`")) - {
-        "measured",
-        "estimated",
-    }
+    documented = table_names(section(text_of("quantities.md"), f"{kind}: `{name}`"))
+    assert set(evaluation.quantities) == documented - {"measured", "estimated"}
 
 
 def test_every_column_of_the_quality_is_explained() -> None:
@@ -108,7 +110,7 @@ def test_every_column_of_the_quality_is_explained() -> None:
 
 
 def test_every_built_in_evaluation_is_looked_at() -> None:
-    assert set(plugins.builtin(Evaluation, "evaluation")) == {"accuracy", "complexity", "latency", "energy", "shortcut"}
+    assert set(plugins.builtin(Evaluation, "evaluation")) == {*LOOKED_AT, "fgsm", "pgd", "autoattack"}
 
 
 def test_every_built_in_dataset_and_model_is_named() -> None:

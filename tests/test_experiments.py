@@ -143,7 +143,7 @@ LOOKING = {"evaluate", "measure"}
             {"measure"},
         ),
         ({"evaluations": ["accuracy", {"evaluation": "complexity", "draws": 1}, "latency", "energy"]}, {"evaluate"}),
-        ({"energy__country_iso_code": "FRA"}, {"dense"} | LOOKING | TUNED),
+        ({"energy__country_iso_code": "FRA"}, {"dense", "score"} | LOOKING | TUNED),
         ({"jobs__chains_per_evaluation": 2}, {"evaluate"}),
         ({"evaluations": ["accuracy", "latency", "energy"]}, {"evaluate"}),
         ({"evaluations": ["accuracy", "complexity", "energy"]}, {"measure"}),
@@ -256,8 +256,11 @@ def test_the_demo_has_as_many_networks_as_it_says() -> None:
     import yaml
 
     demo = parse(yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text(encoding="utf-8")), "demo")
-    [(dataset, model)] = experiments.pairs(demo)
+    (dataset, model), (planted, _) = experiments.pairs(demo)
     folders = experiments.network_folders(demo, dataset, model)
     one_shot = len(demo.schedules.one_shot.criteria) - 1 + demo.schedules.one_shot.draws
     iterative = len(demo.schedules.iterative.criteria) - 1 + demo.schedules.iterative.draws
     assert len(folders) == len(set(folders)) == 1 + (one_shot + iterative) * len(demo.operating_points)
+    # The shortcut's experiment follows fewer: consensus, cka, first and the draws of random, one-shot.
+    expected = 1 + (3 + demo.schedules.one_shot.draws) * len(demo.operating_points)
+    assert planted == f"{dataset}_shortcut" and len(experiments.network_folders(demo, planted, model)) == expected

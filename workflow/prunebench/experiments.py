@@ -505,7 +505,10 @@ def mistakes(suite: Suite) -> list[str]:
         if (dataset.name, model.name) in known:
             found.append(f"{key}: '{dataset.name}' with '{model.name}' is there twice")
         known.add((dataset.name, model.name))
-        limits = {"criteria": {*named, *external}, "schedules": {*SCHEDULES, "delivered"}}
+        limits = {
+            "criteria": {*named, *external, *plugins.builtin(Criterion, "criteria")},
+            "schedules": {*SCHEDULES, "delivered"},
+        }
         for limit, followed in limits.items():
             for number, name in enumerate(getattr(experiment, limit) or []):
                 if name not in followed:
@@ -539,10 +542,11 @@ def _unusable(suite: Suite, item: EvaluationItem, evaluation: Evaluation, key: s
     except PrunebenchError:  # named elsewhere
         return
     split = [chain.split("/") for each in known.values() for chain in each]
+    # What the suite could have is accepted too, so that a criterion can be taken out of its list alone.
     accepted = {
-        "datasets": {dataset for dataset, _ in known},
-        "schedules": {schedule for schedule, _ in split},
-        "criteria": {criterion for _, criterion in split},
+        "datasets": {dataset for dataset, _ in known} | set(plugins.builtin(Dataset, "data")),
+        "schedules": {*SCHEDULES, "delivered"},
+        "criteria": {criterion for _, criterion in split} | set(plugins.builtin(Criterion, "criteria")),
         "operating_points": {name for each in known.values() for _, names in each.values() for name in names},
     }
     for limit, names in accepted.items():
@@ -558,7 +562,7 @@ def _unusable(suite: Suite, item: EvaluationItem, evaluation: Evaluation, key: s
 def _not_among(name: str, names: Collection[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"'{name}' is not in this suite; {hint}accepted: {', '.join(sorted(names))}"
+    return f"'{name}' is not known in this suite; {hint}accepted: {', '.join(sorted(names))}"
 
 
 def _reference(suite: Suite, dataset: str) -> str:

@@ -240,12 +240,8 @@ EVALUATION = Evaluation(
     options=Options,
     unsuited=unsuited,
     quantities={
-        **{f"{name}_error_percent": f"Mean error under {name.replace('_', ' ')} over the severities" for name in ALL},
-        **{
-            f"{group}_mean_error_percent": f"Mean of the errors of the group {group} of the standard corruptions"
-            for group in ("noise", "blur", "weather", "digital")
-        },
-        "extra_mean_error_percent": "Mean error over the four extra corruptions: speckle noise, gaussian blur, spatter, saturate",
+        "<corruption>_error_percent": "Error under one of the 19 corruptions, mean over the severities",
+        "<group>_mean_error_percent": "Mean of these over noise, blur, weather or digital, or over the four extra corruptions",
         "clean_error_percent": "Error on the same images without corruption",
         "mean_corruption_error_percent": "Mean error over the standard corruptions, each the mean over severities; not normalised",
         "severity<n>_mean_error_percent": "Mean error over the standard corruptions at severity n",

@@ -143,9 +143,9 @@ EVALUATION = Evaluation(
     unsuited=unsuited,
     quantities={
         "test_accuracy_percent": "Accuracy on the official test images",
-        **{f"{name}_accuracy_percent": f"Accuracy on all images of {name}" for name in FILES},
-        **{f"{name}_gap_pp": f"Accuracy on the official test images less that on {name}, in percentage points" for name in FILES},
-        **{f"{name}_images": f"Number of images of {name}" for name in FILES},
+        "<set>_accuracy_percent": "Accuracy on all images of a new test set: cifar10_1_v4, cifar10_1_v6, cifar10_2",
+        "<set>_gap_pp": "Accuracy on the official test images less that on the new ones, in percentage points",
+        "<set>_images": "Number of new images",
     },
     source="CIFAR-10.1: Recht et al. 2018, arXiv:1806.00451; CIFAR-10.2: Lu et al. 2020",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -117,7 +118,7 @@ def note(title: str, text: str) -> Figure:
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set_title(title)
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+    axes.text(0.5, 0.5, textwrap.fill(text, 66), ha="center", va="center", transform=axes.transAxes)
     return figure
 
 

@@ -320,8 +320,8 @@ def _agreement(tables: Tables, title: str) -> Figure:
     size = len(tau)
     replicates = ranks.index.get_level_values("replicate").nunique()
     # As wide as the page unless the numbers would not fit into their cells.
-    cell = min(0.46, max(0.3, (text_inches() - 2.6) / size))
-    figure = Figure(figsize=(max(5.0, cell * size + 2.6), max(3.6, 0.9 * cell * size + 1.8)), layout="constrained")
+    cell = min(0.46, max(0.37, (text_inches() - 3.0) / size))
+    figure = Figure(figsize=(max(5.0, cell * size + 3.0), max(3.6, 0.9 * cell * size + 2.0)), layout="constrained")
     axes = figure.subplots()
     values = tau.to_numpy()
     axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
