@@ -74,6 +74,13 @@ def test_each_image_has_random_numbers_of_its_own(name: str, photographs: Bytes)
     assert not np.array_equal(twice[0], twice[1])
 
 
+def test_random_numbers_are_the_same_on_every_machine() -> None:
+    draws = Draws("fog", 3, [0, 7])
+    assert draws.uniform(2).tolist() == [[0.6990383358846102, 0.8791882974947712], [0.7075721328620563, 0.05971382010620807]]
+    assert draws.normal(1).tolist() == [[pytest.approx(-0.02693965671988016)], [pytest.approx(0.6966896033621457)]]
+    assert draws.integers(3, low=-1, high=1).tolist() == [[-1, 0, -1], [-1, 0, 0]]
+
+
 # The constants of elastic, frost, glass, saturate and spatter mix several things, so that no simple distance grows with them.
 @pytest.mark.parametrize(
     "name", [n for n in CORRUPTIONS if n not in ("elastic_transform", "frost", "glass_blur", "saturate", "spatter", "snow")]
