@@ -173,7 +173,7 @@ def test_options_reach_the_job_with_their_defaults(counting: str) -> None:
             r"evaluations\[0\]\.options\.fails_at: -1 is refused \(accepted: a whole number of at least 0",
         ),
         ({"criteria": ["cak"]}, r"evaluations\[0\]\.criteria\[0\]: 'cak' is not known in this suite; did you mean 'cka'"),
-        ({"operating_points": ["blocks3"]}, r"operating_points\[0\]: 'blocks3' is not known in this suite"),
+        ({"operating_points": ["block2"]}, r"operating_points\[0\]: 'block2' is not known in this suite; did you mean 'blocks2'"),
         ({"schedules": ["oneshot"]}, r"schedules\[0\]: 'oneshot' is not known in this suite; did you mean 'one-shot'"),
         ({"datasets": ["digit"]}, r"datasets\[0\]: 'digit' is not known in this suite; did you mean 'digits'"),
         ({"replicates": 0}, r"replicates: 0 is refused"),

@@ -15,6 +15,7 @@ from statsmodels.stats.power import TTestPower
 
 from look import flaws
 from prunebench import reporting
+from prunebench.criteria.consensus import METRICS
 from prunebench.reporting import collect, comparison, evaluations, figures, formats, paired, ranks, statistics
 from test_reporting import build_suite
 
@@ -318,6 +319,17 @@ def test_many_replicates_bring_bootstrap_and_wilcoxon_and_few_do_not(tidy: colle
 @pytest.mark.parametrize("name", ["differences", "critical_difference"])
 def test_figures_have_no_flaws(name: str, tidy: collect.Tables) -> None:
     assert flaws(figures.make_figure(name, tidy, "digits", "resnet32")) == []
+
+
+@pytest.mark.parametrize("name", ["differences", "critical_difference"])
+@pytest.mark.parametrize("apart", [0.0, 0.1])
+def test_figures_of_many_criteria_have_no_flaws(name: str, apart: float, tidy: collect.Tables) -> None:
+    generator = np.random.default_rng(9)
+    names = [*METRICS, "consensus", "random", "first", "last"]
+    results = results_of({criterion: noise(apart * place, generator, 10) for place, criterion in enumerate(names)})
+    points = [results.assign(operating_point=f"blocks{k}", blocks_removed=k) for k in (2, 5, 8)]
+    many = replace(tidy, results=pd.concat(points, ignore_index=True))
+    assert flaws(figures.make_figure(name, many, "d", "m")) == []
 
 
 def test_nemenyi_is_that_of_scikit_posthocs_on_ranks(tidy: collect.Tables) -> None:

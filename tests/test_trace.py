@@ -86,6 +86,9 @@ def test_a_comparison_comes_from_the_baseline_and_its_adjustment_from_the_family
     family = made.trace("versus_random", ROW, "p_holm").values
     assert {value.row["criterion"] for value in family} == {"consensus", *METRICS, "random", "first"}
     assert {value.row["schedule"] for value in family} == {"one-shot"}
+    assert {value.row["operating_point"] for value in family} == {"blocks5"}
+    points = made.trace("versus_random", ROW, "p_holm_all_points").values
+    assert {value.row["operating_point"] for value in points} == {"blocks2", "blocks5"} and len(points) == 2 * len(family)
 
 
 def test_the_headline_comes_from_the_criterion_that_it_names(made: Made) -> None:

@@ -6,6 +6,7 @@ Nothing here imports torch, so that a workflow is planned in a second.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ SCHEDULES = ("one-shot", "iterative", "one-shot-filters")
 # Those whose criteria decide which block goes; the others take over what these made.
 SCORING_SCHEDULES = ("one-shot", "iterative")
 KERAS = (".h5", ".hdf5")
+# How operating points are called (``OperatingPoint.name``).
+POINT = re.compile(r"blocks\d+|flops\d+(_\d+)?")
 
 
 @dataclass(frozen=True)
@@ -551,7 +554,7 @@ def _unusable(suite: Suite, item: EvaluationItem, evaluation: Evaluation, key: s
     }
     for limit, names in accepted.items():
         for index, name in enumerate(getattr(item, limit) or []):
-            if name not in names:
+            if name not in names and not (limit == "operating_points" and POINT.fullmatch(name)):
                 yield f"{key}.{limit}[{index}]: {_not_among(name, names)}"
     for dataset, _ in known:
         reason = evaluation.unsuited and evaluation.unsuited(find_dataset(_reference(suite, dataset)))

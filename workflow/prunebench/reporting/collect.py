@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -152,7 +152,7 @@ class Tables:
     oracle: pd.DataFrame
     audit_blocks: pd.DataFrame
     audit_choices: pd.DataFrame
-    dense_networks: pd.DataFrame
+    dense_networks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(DENSE_COLUMNS)))
 
     def of(self, dataset: str, model: str, *others: str) -> Tables:
         """The rows of one dataset, and of the ``others`` that stand beside it, and one model."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
-from prunebench.reporting import statistics
+from prunebench.reporting import origins, statistics
 from prunebench.reporting.collect import DENSE, TRAINING, Tables
 from prunebench.reporting.display import BASELINES, criterion_order, select, sort_for_display
 from prunebench.reporting.formats import (
     NOTHING,
     PLUS_MINUS,
     Column,
-    Origin,
     Table,
     compact,
     equals,
@@ -30,10 +28,6 @@ from prunebench.reporting.formats import (
 )
 
 _NETWORK = [*statistics.POINT, "criterion"]
-_ACCURACY = Origin(evaluation="accuracy", quantity="accuracy_percent")
-_OF_DENSE = Origin(evaluation="accuracy", quantity="accuracy_percent", schedule=DENSE)
-_BEFORE = Origin(evaluation="accuracy", quantity="accuracy_before_fine_tuning_percent")
-_REDUCTION = Origin(evaluation="complexity", quantity="flops_reduction_percent")
 
 
 def conditional(tidy: Tables) -> str:
@@ -98,27 +92,27 @@ def _accuracy(tidy: Tables) -> Table:
     columns = [
         Column("Point", lambda row: row.operating_point, right=False),
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Blocks removed", lambda row: number(row.blocks_removed, 0), origins=(_ACCURACY,)),
-        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=(_REDUCTION,)),
+        Column("Blocks removed", lambda row: number(row.blocks_removed, 0), origins=origins.BLOCKS),
+        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=origins.FLOPS),
         Column(
             "Accuracy (%)",
             lambda row: mean_sd(row.accuracy_percent_mean, row.accuracy_percent_sd, sign=False),
-            origins=(_ACCURACY,),
+            origins=origins.ACCURACY,
             bold=lambda row: bool(row.among_best),
         ),
         Column(
             "\u0394 before fine-tuning (pp)",
             lambda row: mean_sd(row.change_before_fine_tuning_pp_mean, row.change_before_fine_tuning_pp_sd),
-            origins=(_BEFORE, _OF_DENSE),
+            origins=origins.CHANGE_BEFORE,
         ),
-        Column("\u0394 after (pp)", lambda row: mean_sd(row.change_pp_mean, row.change_pp_sd), origins=(_ACCURACY, _OF_DENSE)),
-        Column("n", lambda row: str(row.n), origins=(_ACCURACY,)),
+        Column("\u0394 after (pp)", lambda row: mean_sd(row.change_pp_mean, row.change_pp_sd), origins=origins.CHANGE),
+        Column("n", lambda row: str(row.n), origins=origins.ACCURACY),
         Column(
             "Epochs per block",
             lambda row: compact(row.epochs_per_block),
-            origins=(Origin(evaluation=TRAINING, quantity="epochs_per_block"),),
+            origins=origins.EPOCHS_PER_BLOCK,
         ),
-        Column("Epochs", lambda row: compact(row.epochs), origins=(Origin(evaluation=TRAINING, quantity="epochs"),)),
+        Column("Epochs", lambda row: compact(row.epochs), origins=origins.EPOCHS),
     ]
     bold = "In bold: the highest mean of its point and all that cannot be told from it (paired t tests of all pairs, Holm)."
     nothing = "Nothing is in bold: at no point can any criterion be told from the best one (paired t tests of all pairs, Holm)."
@@ -133,17 +127,12 @@ def _accuracy(tidy: Tables) -> Table:
 def _versus(tidy: Tables, against: str) -> Table:
     data = statistics.compare(tidy.results, against)
     other = "the dense network" if against == DENSE else f"{against} removal"
-    baseline = Origin(
-        evaluation="accuracy", quantity="accuracy_percent", **{"schedule" if against == DENSE else "criterion": against}
-    )
-    both = (_ACCURACY, baseline)
-    # Adjusted p values depend on all criteria of the point, or of the schedule.
-    family = (Origin(evaluation="accuracy", quantity="accuracy_percent", criterion="*"), baseline)
+    both, family = origins.versus(against), origins.family(against)
     many = bool((data["n"] >= statistics.ENOUGH).any())
     columns = [
         Column("Point", lambda row: row.operating_point, right=False),
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("Blocks removed", lambda row: number(row.blocks_removed, 0), origins=(_ACCURACY,)),
+        Column("Blocks removed", lambda row: number(row.blocks_removed, 0), origins=origins.BLOCKS),
         Column("n", lambda row: str(row.n), origins=both),
         Column(f"Difference to {against} (pp)", lambda row: number(row.mean_difference, 2, sign=True), origins=both),
         Column("95 % interval (pp)", lambda row: interval(row.ci_low, row.ci_high), origins=both),
@@ -156,7 +145,9 @@ def _versus(tidy: Tables, against: str) -> Table:
         Column("Detectable (pp)", lambda row: number(row.detectable_difference, 2), origins=family),
         Column("p", lambda row: p_text(row.p_value), origins=both),
         Column("p (Holm)", lambda row: p_text(row.p_holm), origins=family),
-        Column("p (Holm, all points)", lambda row: p_text(row.p_holm_all_points), origins=family),
+        Column(
+            "p (Holm, all points)", lambda row: p_text(row.p_holm_all_points), origins=origins.family(against, all_points=True)
+        ),
         *([Column("p (Wilcoxon, Holm)", lambda row: p_text(row.p_wilcoxon_holm), origins=family)] if many else []),
         Column("Verdict", lambda row: row.verdict, right=False, origins=family),
     ]
@@ -213,18 +204,18 @@ def _headline(tidy: Tables) -> Table:
             "sentence",
         ],
     )
-    everything = (_of("*", _ACCURACY), _OF_DENSE)
     columns = [
         Column("Schedule", lambda row: row.schedule, right=False),
         Column("Point", lambda row: row.operating_point, right=False),
-        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=(_of("*", _REDUCTION),)),
-        Column("Best criterion", lambda row: row.best_criterion, right=False, origins=everything),
-        Column("\u0394 best (pp)", lambda row: number(row.best_change_pp, 2, sign=True), origins=everything),
-        *(
-            Column(f"\u0394 {name} (pp)", partial(_change_of, name), origins=(_of(name, _ACCURACY), _OF_DENSE))
-            for name in BASELINES
+        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=origins.FLOPS),
+        Column("Best criterion", lambda row: row.best_criterion, right=False, origins=origins.change_of("*")),
+        Column(
+            "\u0394 best (pp)",
+            lambda row: number(row.best_change_pp, 2, sign=True),
+            origins=origins.change_of("{best_criterion}"),
         ),
-        Column("Against random", lambda row: row.sentence, right=False, origins=everything),
+        *(Column(f"\u0394 {name} (pp)", partial(_change_of, name), origins=origins.change_of(name)) for name in BASELINES),
+        Column("Against random", lambda row: row.sentence, right=False, origins=origins.family("random")),
     ]
     caption = (
         "The criterion with the highest mean test accuracy at each operating point beside the baselines. \u0394: "
@@ -255,10 +246,6 @@ def headline_html(data: pd.DataFrame) -> str:
     if rows and len(rows[0]) > len(headers):
         headers = ["Experiment", *headers]
     return '<div style="font-size: 0.85em">\n' + str(tabulate(rows, headers, tablefmt="unsafehtml")) + "\n</div>\n"
-
-
-def _of(criterion: str, origin: Origin) -> Origin:
-    return replace(origin, criterion=criterion)
 
 
 def _change_of(criterion: str, row: Any) -> str:

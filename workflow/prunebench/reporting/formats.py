@@ -62,6 +62,7 @@ class Origin:
         criterion: In place of the row's own: a baseline, or ``*`` for all that the cell was compared with.
         schedule: In place of the row's own; ``dense`` is the dense network, whatever criterion and operating point the row has.
         dataset: In place of the row's own; ``{column}`` stands for what the table's row has in that column.
+        operating_point: In place of the row's own: ``*`` for all that a number was adjusted over.
     """
 
     tidy: str = "results"
@@ -70,6 +71,7 @@ class Origin:
     criterion: str | tuple[str, ...] | None = None
     schedule: str | None = None
     dataset: str | None = None
+    operating_point: str | None = None
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,11 @@ def versus(against: str) -> tuple[Origin, ...]:
     return (*ACCURACY, *other)
 
 
-def family(against: str) -> tuple[Origin, ...]:
-    """A p value that is adjusted over all criteria of the operating point."""
-    return (Origin("results", "accuracy", "accuracy_percent", criterion="*"), *(DENSE_ACCURACY if against == DENSE else ()))
+def family(against: str, all_points: bool = False) -> tuple[Origin, ...]:
+    """A p value that is adjusted over all criteria of the operating point, or of all points of the schedule."""
+    point = "*" if all_points else None
+    everything = Origin("results", "accuracy", "accuracy_percent", criterion="*", operating_point=point)
+    return (everything, *(DENSE_ACCURACY if against == DENSE else ()))
 
 
 def scoring(quantity: str) -> tuple[Origin, ...]:

@@ -275,7 +275,7 @@ def _figure(tables: Tables, title: str) -> Figure:
 
 
 def _marker(kind: str) -> dict[str, Any]:
-    look = {"color": _GREY, "marker": _MARKERS[kind], "markerfacecolor": "white"}
+    look = {"color": _GREY, "marker": _MARKERS[kind], "markerfacecolor": "none"}
     return {**look, "linestyle": "", "markersize": 4.2, "markeredgewidth": 0.8}
 
 

@@ -221,6 +221,8 @@ def _values(tidy: Tables, origin: Origin, record: pd.Series[Any]) -> Iterator[Va
     elif origin.criterion is not None and "*" not in origin.criterion and wanted.get("schedule") == (DELIVERED,):
         # A delivered network meets the baseline of the one-shot schedule (statistics.compare).
         wanted["schedule"] = (DELIVERED, "one-shot")
+    if origin.operating_point is not None:
+        wanted["operating_point"] = _patterns(origin.operating_point, record)
     if origin.dataset is not None:
         wanted["dataset"] = _patterns(origin.dataset, record)
     if origin.criterion is not None:
