@@ -197,9 +197,8 @@ def _natural(tables: Tables) -> Table:
         f"test images less that on the new ones, in percentage points (pp). {_SPREAD} {_AGAINST}"
     )
     compared = [f"{name}_gap_pp" for name in sets]
-    return Table(
-        "natural_shift", caption, summarise(results, NATURAL, known(results, NATURAL, [official, *shown]), compared), columns
-    )
+    data = summarise(results, NATURAL, known(results, NATURAL, [official, *shown]), compared)
+    return Table("natural_shift", caption + conditional(tables), data, columns)
 
 
 def _calibration(tables: Tables) -> Table:
