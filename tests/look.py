@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -53,30 +52,12 @@ def _clipped(figure: Figure) -> Iterator[str]:
 
 
 def _overlapping(figure: Figure) -> Iterator[str]:
-    for axes in figure.axes:
-        if not axes.axison or not axes.get_visible():
-            continue
-        for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
-            labels = _tick_labels(axes, axis)
-            if any(label.get_rotation() % 90 for label in labels):
-                continue  # slanted labels lie beside each other though their boxes cross
-            for one, other in pairwise(labels):
-                if _cross(one.get_window_extent(), other.get_window_extent()):
-                    yield f"tick labels of {name} lie on each other: {one.get_text()!r}, {other.get_text()!r}"
-        labels = [axes.xaxis.label, axes.yaxis.label, axes.title]
-        for label in labels:
-            for tick in (*_tick_labels(axes, axes.xaxis), *_tick_labels(axes, axes.yaxis)):
-                if (
-                    label.get_text().strip()
-                    and not tick.get_rotation() % 90
-                    and _cross(label.get_window_extent(), tick.get_window_extent())
-                ):
-                    yield f"{label.get_text()!r} lies on the tick label {tick.get_text()!r}"
-    titles = [axes.title for axes in figure.axes if axes.title.get_text().strip()]
-    for number, one in enumerate(titles):
-        for other in titles[number + 1 :]:
-            if _cross(one.get_window_extent(), other.get_window_extent()):
-                yield f"titles lie on each other: {one.get_text()!r}, {other.get_text()!r}"
+    # Boxes of slanted labels overlap although the words do not.
+    straight = [(text.get_text(), box) for text, box in _texts(figure) if not text.get_rotation() % 90]
+    for number, (one, box) in enumerate(straight):
+        for other, beside in straight[number + 1 :]:
+            if _cross(box, beside):
+                yield f"on each other: {one!r}, {other!r}"
     for legend in figure.legends:
         for axes in figure.axes:
             if _cross(legend.get_window_extent(), axes.get_window_extent()):

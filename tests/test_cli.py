@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from helpers import architecture, random_network
-from prunebench import __version__, experiments
+from prunebench import __version__, experiments, job_settings
 from prunebench.cli import main, parser
 from prunebench.config import read
 from prunebench.models.files import save_network
@@ -96,20 +96,20 @@ def settings(command: str) -> dict[str, Any]:
     suite = read(DEMO)
     match command:
         case "rank":
-            return experiments.rank_job(suite, "digits", "resnet32")
+            return job_settings.rank_job(suite, "digits", "resnet32")
         case "dense" | "score" | "oracle":
-            return getattr(experiments, f"{command}_job")(suite, "digits", "resnet32", 0)  # type: ignore[no-any-return]
+            return getattr(job_settings, f"{command}_job")(suite, "digits", "resnet32", 0)  # type: ignore[no-any-return]
         case "deliver" | "audit-series":
             # The demo delivers nothing: one network and one series that are not there.
-            here = experiments.context(suite, "digits", "resnet32", 0)
+            here = job_settings.context(suite, "digits", "resnet32", 0)
             if command == "deliver":
                 return {**here, "networks": {"delivered/theirs/draw0/a": "nowhere"}}
             own = {"series": {"theirs": ["a"]}, "criteria": [], "sample": {}, "constraints": {}}
             return {**here, **own}
         case "one-shot" | "iterative":
-            return experiments.chain_job(suite, "digits", "resnet32", 0, command, "cka")
+            return job_settings.chain_job(suite, "digits", "resnet32", 0, command, "cka")
     group = experiments.evaluation_groups(suite, "digits", "resnet32", "network" if command == "evaluate" else "architecture")[0]
-    return experiments.evaluate_job(suite, "digits", "resnet32", 0 if command == "evaluate" else None, group)
+    return job_settings.evaluate_job(suite, "digits", "resnet32", 0 if command == "evaluate" else None, group)
 
 
 @pytest.mark.parametrize("command", JOBS)

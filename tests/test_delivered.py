@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from helpers import SAMPLE, architecture, context, random_network
-from prunebench import delivered, experiments
+from prunebench import delivered, experiments, job_settings
 from prunebench.artifacts import read_csv, write_json
 from prunebench.cli import main
 from prunebench.config import Suite, parse
@@ -99,10 +99,10 @@ def test_two_methods_of_one_name_and_criteria_that_draw_are_refused(sources: Pat
 
 def test_other_files_make_the_jobs_run_again(sources: Path) -> None:
     suite: Suite = parse(content(sources, network=f"{sources}/{{point}}.h5", points=["a"]), "test")
-    before = experiments.deliver_job(suite, "digits", "resnet20", 0)
+    before = job_settings.deliver_job(suite, "digits", "resnet20", 0)
     assert set(before["files"]) == {f"{sources}/a.h5", f"{sources}/a.json"}
     (sources / "a.json").write_text((sources / "a.json").read_text() + "\n")
-    assert experiments.deliver_job(suite, "digits", "resnet20", 0) != before
+    assert job_settings.deliver_job(suite, "digits", "resnet20", 0) != before
 
 
 def deliver_job(**networks: Path) -> DeliverJob:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers import architecture, evaluate_job, random_network
-from prunebench import evaluating, experiments
+from prunebench import evaluating, experiments, job_settings
 from prunebench.artifacts import read_json
 from prunebench.config import Suite, parse
 from prunebench.errors import PrunebenchError
@@ -160,7 +160,7 @@ def test_jobs_divide_the_networks_among_them(size: int) -> None:
 def test_options_reach_the_job_with_their_defaults(counting: str) -> None:
     content = suite({"evaluation": counting, "options": {"fails_at": 3}})
     [group] = experiments.evaluation_groups(content, "digits", "resnet20", "network")
-    job = experiments.evaluate_job(content, "digits", "resnet20", 0, group)
+    job = job_settings.evaluate_job(content, "digits", "resnet20", 0, group)
     assert json.loads(json.dumps(job))["evaluations"] == [{"evaluation": counting, "options": {"calls": "calls", "fails_at": 3}}]
 
 
@@ -204,9 +204,9 @@ def test_an_experiment_may_follow_fewer_criteria() -> None:
     content = suite("accuracy", experiments=both, oracle={"criteria": ["taylor"]})
     assert set(experiments.chains(content, "cifar10", "resnet20")) == {"one-shot/random"}
     assert set(experiments.chains(content, "digits", "resnet20")) == {"one-shot/cka", "one-shot/random", "iterative/cka"}
-    assert set(experiments.score_job(content, "cifar10", "resnet20", 0)["criteria"]) == {"random"}
-    assert set(experiments.score_job(content, "digits", "resnet20", 0)["criteria"]) == {"cka", "random", "taylor"}
-    assert set(experiments.rank_job(content, "cifar10", "resnet20")["criteria"]) == {"random"}
+    assert set(job_settings.score_job(content, "cifar10", "resnet20", 0)["criteria"]) == {"random"}
+    assert set(job_settings.score_job(content, "digits", "resnet20", 0)["criteria"]) == {"cka", "random", "taylor"}
+    assert set(job_settings.rank_job(content, "cifar10", "resnet20")["criteria"]) == {"random"}
     assert not experiments.asks_oracle(content, content.experiments[1]) and experiments.asks_oracle(content)
     # A criterion may be taken out of the suite's list alone; a name that nothing has is a mistake.
     both[1] |= {"criteria": ["wasserstein"]}  # type: ignore[dict-item]

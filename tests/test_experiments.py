@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from prunebench import experiments
+from prunebench import experiments, job_settings
 from prunebench.artifacts import read_csv, write_csv
 from prunebench.config import Suite, parse
 from prunebench.errors import PrunebenchError
@@ -100,17 +100,17 @@ def test_products_of_the_cifar_resnets(depth: int, dense: float, block: float) -
 def evaluation_job(s: Any, replicate: int | None, per: str) -> dict[str, Any]:
     """The first job of the first group of evaluations."""
     group = experiments.evaluation_groups(s, "digits", "resnet20", per)[0]
-    return experiments.evaluate_job(s, "digits", "resnet20", replicate, group)
+    return job_settings.evaluate_job(s, "digits", "resnet20", replicate, group)
 
 
 JOBS = {
-    "dense": lambda s: experiments.dense_job(s, "digits", "resnet20", 1),
-    "score": lambda s: experiments.score_job(s, "digits", "resnet20", 1),
-    "rank": lambda s: experiments.rank_job(s, "digits", "resnet20"),
-    "one-shot": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "one-shot", "random"),
-    "mine": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "one-shot", "mine"),
-    "iterative": lambda s: experiments.chain_job(s, "digits", "resnet20", 1, "iterative", "random"),
-    "oracle": lambda s: experiments.oracle_job(s, "digits", "resnet20", 1),
+    "dense": lambda s: job_settings.dense_job(s, "digits", "resnet20", 1),
+    "score": lambda s: job_settings.score_job(s, "digits", "resnet20", 1),
+    "rank": lambda s: job_settings.rank_job(s, "digits", "resnet20"),
+    "one-shot": lambda s: job_settings.chain_job(s, "digits", "resnet20", 1, "one-shot", "random"),
+    "mine": lambda s: job_settings.chain_job(s, "digits", "resnet20", 1, "one-shot", "mine"),
+    "iterative": lambda s: job_settings.chain_job(s, "digits", "resnet20", 1, "iterative", "random"),
+    "oracle": lambda s: job_settings.oracle_job(s, "digits", "resnet20", 1),
     "evaluate": lambda s: evaluation_job(s, 1, "network"),
     "measure": lambda s: evaluation_job(s, None, "architecture"),
 }
@@ -183,7 +183,7 @@ def test_criteria_of_the_oracle_are_scored_and_not_followed() -> None:
     drawn = suite(schedules__one_shot__criteria=["cka"], schedules__iterative__criteria=["first"], oracle__criteria=["random"])
     assert experiments.scored(drawn)["random"] == 2
     assert not [folder for folder in experiments.network_folders(suite(), "digits", "resnet20") if "taylor" in folder]
-    job = experiments.oracle_job(suite(), "digits", "resnet20", 0)
+    job = job_settings.oracle_job(suite(), "digits", "resnet20", 0)
     assert job["fine_tuning"]["epochs_per_block"] == 2
 
 
@@ -198,7 +198,7 @@ def test_a_suite_shows_what_it_has() -> None:
 
 def test_replicates_and_purposes_have_seeds_of_their_own_and_criteria_share_them() -> None:
     def job(replicate: int, criterion: str) -> ChainJob:
-        settings = experiments.chain_job(suite(), "digits", "resnet20", replicate, "one-shot", criterion)
+        settings = job_settings.chain_job(suite(), "digits", "resnet20", replicate, "one-shot", criterion)
         return read_job(ChainJob, json.dumps(settings))
 
     seeds = {job(replicate, "cka").seed_for(purpose) for replicate in range(5) for purpose in ("sample", "fine-tuning")}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prunebench import experiments, plugins
+from prunebench import experiments, job_settings, plugins
 from prunebench.config import parse
 from prunebench.criteria import Criterion, find_criterion
 from prunebench.data import Dataset, find_dataset
@@ -87,12 +87,12 @@ def test_a_suite_of_toys(toys: dict[str, str]) -> None:
     }
     suite = parse(content, "toys.yaml")
     assert list(experiments.pairs(suite)) == [("toy", "toy")]
-    folders = list(experiments.network_folders(suite, "toy", "toy", 0))
+    folders = list(experiments.network_folders(suite, "toy", "toy"))
     assert folders == ["dense", "one-shot/toy/draw0/blocks2", "one-shot/toy/draw0/flops50"]
-    assert experiments.evaluation_names(suite, "architecture") == ["toy"]
-    assert experiments.evaluation_names(suite, "network") == ["accuracy"]
+    assert experiments.measured(suite, "toy", "toy") == ["toy"]
+    assert experiments.evaluated(suite, "toy", "toy", 0) == {folder: ["accuracy"] for folder in folders}
     # Jobs are told the path, so that they find the file too.
-    assert experiments.score_job(suite, "toy", "toy", 0)["criteria"] == {toys["criteria"]: 1}
+    assert job_settings.score_job(suite, "toy", "toy", 0)["criteria"] == {toys["criteria"]: 1}
     # Four blocks of the same cost of which the first stays and two must be left.
     content["operating_points"] = [{"flops_reduction": 50.1}]
     with pytest.raises(PrunebenchError, match=r"out of reach for toy: at most 50.00 %, with 2 blocks removed"):

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
 
 from prunebench import artifacts, reporting
 from prunebench.criteria.consensus import METRICS
@@ -545,50 +543,6 @@ def test_an_audit_without_criteria_shows_its_blocks_alone(full: collect.Tables) 
     figure = figures.make_figure("audit", replace(full, audit_choices=full.audit_choices.iloc[:0]), "digits", "resnet32")
     titles = [panel.get_title() for panel in figure.axes if panel.get_title()]
     assert titles == [f"digits, resnet32: {method}, replicate {r}" for method in ("others", "theirs") for r in (0, 1)]
-
-
-@pytest.mark.parametrize("name", list(reporting.FIGURES))
-@pytest.mark.parametrize("case", ["full", "tiny", "empty"])
-def test_no_label_is_clipped_or_lies_on_another_and_no_axes_is_empty(
-    name: str, case: str, full: collect.Tables, tidy: Path
-) -> None:
-    read = full if case == "full" else collect.read_tables(tidy)
-    if case == "empty":
-        results = read.results[read.results["schedule"] == "dense"]
-        nothing = {name: getattr(read, name).iloc[:0] for name in ("measured", "scores", "removals")}
-        read = replace(read, results=results, **nothing)
-    figure = figures.make_figure(name, read, "digits", "resnet32")
-    drawn: list[Text] = []
-    draw = Text.draw
-
-    def record(text: Text, renderer: Any, *arguments: Any, **options: Any) -> None:
-        drawn.append(text)
-        draw(text, renderer, *arguments, **options)
-
-    canvas = FigureCanvasAgg(figure)
-    # What is asked for is not all drawn: there are ticks outside of an axis' limits.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Text, "draw", record)
-        canvas.draw()
-    renderer = canvas.get_renderer()
-    texts = list({id(text): text for text in drawn if text.get_visible() and text.get_text().strip()}.values())
-    assert texts
-    shown = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
-    page = figure.bbox
-    for label, box in shown:
-        assert box.x0 >= page.x0 - 0.5 and box.y0 >= page.y0 - 0.5, label
-        assert box.x1 <= page.x1 + 0.5 and box.y1 <= page.y1 + 0.5, label
-    # Boxes of slanted labels overlap although the words do not.
-    straight = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_rotation() % 90 == 0]
-    crossing = [
-        (a, b)
-        for i, (a, one) in enumerate(straight)
-        for b, other in straight[i + 1 :]
-        if min(one.x1, other.x1) - max(one.x0, other.x0) > 0.5 and min(one.y1, other.y1) - max(one.y0, other.y0) > 0.5
-    ]
-    assert crossing == []
-    for axes in figure.axes:
-        assert axes.has_data() or axes.texts or axes.patches or axes.images or axes.collections
 
 
 def test_every_figure_is_written_twice_with_the_same_bytes(tidy: Path, tmp_path: Path) -> None:

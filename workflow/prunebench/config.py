@@ -509,9 +509,9 @@ def accepted(node: Mapping[str, Any]) -> str:
 
 def _mistakes(suite: Suite) -> list[str]:
     """What types alone cannot see: names that do not exist, points that the model cannot reach, paths that are not there."""
-    from prunebench import experiments
+    from prunebench import mistakes
 
-    return experiments.mistakes(suite)
+    return mistakes.mistakes(suite)
 
 
 @cache

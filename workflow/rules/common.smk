@@ -19,7 +19,7 @@ os.environ.update(
 )
 
 from prunebench import config as suite_config
-from prunebench import experiments, reporting
+from prunebench import experiments, job_settings, reporting
 from prunebench.errors import PrunebenchError
 
 try:
@@ -53,7 +53,7 @@ wildcard_constraints:
 
 def settings(stage, wildcards, *arguments):
     """What a job is told, as JSON; a job runs again when this changes."""
-    make = getattr(experiments, f"{stage}_job")
+    make = getattr(job_settings, f"{stage}_job")
     return json.dumps(
         make(
             SUITE,

@@ -45,7 +45,7 @@ for pair in PAIRS:
         conda:
             "../../envs/prunebench.yaml"
         params:
-            settings=json.dumps(experiments.rank_job(SUITE, *pair)),
+            settings=json.dumps(job_settings.rank_job(SUITE, *pair)),
             out=lambda wildcards: f"{REPLICATE}/one-shot".format(**wildcards),
         message:
             "Ranking the blocks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
