@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from matplotlib.axes import Axes
+from matplotlib.axes._secondary_axes import SecondaryAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -73,7 +74,10 @@ def _empty(figure: Figure) -> Iterator[str]:
     if not figure.axes:
         yield "no panel"
     for axes in figure.axes:
-        if not (axes.lines or axes.collections or axes.patches or axes.images or axes.texts or axes.containers):
+        # A second scale of the same panel holds nothing of its own.
+        if not isinstance(axes, SecondaryAxis) and not (
+            axes.lines or axes.collections or axes.patches or axes.images or axes.texts or axes.containers
+        ):
             yield f"an empty panel: {axes.get_title()!r}"
 
 
