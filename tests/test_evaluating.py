@@ -214,3 +214,39 @@ def test_an_experiment_may_follow_fewer_criteria() -> None:
     both[1] |= {"criteria": ["waserstein"]}  # type: ignore[dict-item]
     with pytest.raises(PrunebenchError, match=r"experiments\[1\]\.criteria\[0\]: 'waserstein' is not known in this suite"):
         suite("accuracy", experiments=both)
+
+
+@pytest.mark.parametrize(
+    "kind", ["int | float", "int | str | None", "dict[str, float]", "tuple[int, int]", "Literal[1, 2]", 'Literal["a"]']
+)
+def test_options_of_any_type_are_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.py"
+    path.write_text(
+        "from typing import Literal\n"
+        "from prunebench.config import Section\n"
+        "from prunebench.evaluation import Evaluation, Values\n"
+        f"class Options(Section):\n    width: {kind} = None\n"
+        "ODD = Evaluation('odd', lambda subject: Values({}), options=Options)\n"
+    )
+    with pytest.raises(PrunebenchError, match=r"evaluations\[0\]\.options\.width") as caught:
+        suite({"evaluation": str(path), "options": {"width": [None]}})
+    assert all(line.startswith("test: evaluations[0]") for line in str(caught.value).splitlines())
+
+
+def test_only_what_is_evaluated_has_tables() -> None:
+    content = suite("accuracy", {"evaluation": "fgsm", "datasets": ["cifar10"]})
+    assert "fgsm" not in experiments.subjects(content) and "accuracy" in experiments.subjects(content)
+
+
+def test_filters_need_the_networks_that_they_are_taken_from() -> None:
+    one = [{"dataset": "digits", "model": "resnet20", "schedules": ["one-shot-filters"]}]
+    with pytest.raises(PrunebenchError, match=r"experiments\[0\]\.schedules: one-shot-filters takes the networks of one-shot"):
+        suite("accuracy", experiments=one)
+
+
+def test_results_are_found_again_when_work_is_divided_anew(replicate: Path, tmp_path: Path, counting: str) -> None:
+    options = {"calls": str(tmp_path / "calls")}
+    evaluate(replicate, counting, **options)
+    job = evaluate_job(counting, options=options, chains={"one-shot/x": {"draws": 1, "points": ["blocks1"]}}, with_dense=False)
+    evaluating.evaluate(job, replicate, replicate / ".work", replicate / "cache")
+    assert (tmp_path / "calls").read_text() == "xx"

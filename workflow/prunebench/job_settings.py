@@ -176,8 +176,8 @@ def evaluate_job(
         ],
         "chains": {chain: {"draws": repeats, "points": names} for chain, (repeats, names) in group.batches[batch].items()},
         "with_dense": batch == 0,
-        "replicates": group.replicates if replicate is None else 1,
-        "energy": metering(suite),
+        # What is computed of the test images does not depend on these.
+        **({"replicates": group.replicates, "energy": metering(suite)} if replicate is None else {}),
     }
 
 

@@ -145,8 +145,8 @@ class EvaluateJob(Job):
     evaluations: list[Evaluated]
     chains: dict[str, Chain]
     with_dense: bool
-    replicates: int
-    energy: Accounting
+    replicates: int = 1
+    energy: Accounting = Field(default_factory=Accounting)
 
     def folders(self) -> list[str]:
         """Folders of the networks, below the replicate's: the dense one first, if it is among them."""

@@ -41,7 +41,7 @@ class Subject:
         device: Where to compute.
         batch_size: Images in a forward pass, for evaluations whose values do not depend on it.
         options: This evaluation's options from the config, the defaults of its file filled in.
-        accounting: How the suite turns energy into carbon, and what it assumes of the processor.
+        accounting: How the suite turns energy into carbon, and what it assumes of the processor; with ``per="architecture"`` alone.
         dataset: Name of the dataset.
         data_root: Folder that holds the datasets.
         seed: For what is drawn at random: depends on suite, dataset, model, replicate and evaluation, not on the network.
