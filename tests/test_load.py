@@ -107,9 +107,22 @@ def test_use_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load.gpu_use_percent(torch.device("cpu")) is None
     monkeypatch.setattr("prunebench.energy_meter.nvml_index", lambda device: [3] if device == "cuda:1" else None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: f"handle {index}")
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", lambda handle: SimpleNamespace(gpu={"handle 3": 42}[handle]))
+    did: list[Any] = []
+
+    def use(handle: str) -> SimpleNamespace:
+        did.append("read")
+        return SimpleNamespace(gpu={"handle 3": 42}[handle])
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", use)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: did.append(str(device)))
+    monkeypatch.setattr(load.time, "sleep", did.append)
     assert load.gpu_use_percent(torch.device("cuda:1")) == 42
+    # Work of one's own before is over, and NVML, which looks back for up to a second, has forgotten it.
+    assert did[0] == "cuda:1" and did[2] == "read" and did[1] >= 1.5
+    did.clear()
     assert load.gpu_use_percent(torch.device("cuda:0")) is None
+    assert load.gpu_use_percent(torch.device("cpu")) is None
+    assert did == [], "nothing to wait for"
 
     def fail(handle: object) -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
