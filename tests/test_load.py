@@ -81,10 +81,13 @@ def test_own_work_of_this_process_is_not_of_others() -> None:
     # In truth, and not by a stand-in: the machine's clock minus one's own is less than the machine's clock.
     start = load._busy_seconds()
     with Load() as watched:
+        own = -time.process_time()
         busy(0.5)
+        own += time.process_time()
     cores, machine = watched.other_cores(), load._busy_seconds() - start
     assert cores is not None
-    assert cores * 0.5 <= machine - 0.2
+    # A full machine may give this process little of the time; half of it is more than the clocks' ticks.
+    assert cores * 0.5 <= machine - own / 2
 
 
 def test_a_system_that_counts_nothing_is_not_called_idle(monkeypatch: pytest.MonkeyPatch) -> None:
