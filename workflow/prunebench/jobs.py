@@ -133,10 +133,11 @@ class Chain(Section):
 
 
 class Evaluated(Section):
-    """An evaluation and its options, defaults included."""
+    """An evaluation, its options, defaults included, and the sizes in bytes of the files below the data root that decide its values."""
 
     evaluation: str
     options: dict[str, Any]
+    inputs: dict[str, int] = Field(default_factory=dict)
 
 
 class EvaluateJob(Job):
