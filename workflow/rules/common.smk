@@ -253,20 +253,21 @@ def all_results():
 
 
 def figures(figure, format):
-    """The files of a figure: each experiment that has something to show has its own."""
+    """The files of a figure, by experiment: each that has something to show has its own."""
     place = {figure: reporting.FIGURES[figure]}
-    return [
-        f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}"
+    return {
+        (dataset, model): f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}"
         for dataset, model in PAIRS
         if reporting.shown(place, experiments.subjects(SUITE, (dataset, model)))
-    ]
+    }
 
 
-def in_report(files, name, place, form):
-    """Files with their caption and place in the report."""
+def in_report(file, name, place, form, experiment=()):
+    """A file with its caption and place in the report; without the experiment those of several would be one entry."""
+    where = {"experiment": ", ".join(experiment) or "all"} if len(PAIRS) > 1 else {}
     return report(
-        files,
+        file,
         caption=f"../report/{name}.rst",
         category=place.category,
-        labels={"content": place.content, "form": form},
+        labels={"content": place.content, "form": form, **where},
     )

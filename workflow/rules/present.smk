@@ -28,8 +28,12 @@ rule figures:
     input:
         rules.collect.output,
     output:
-        [in_report(figures(figure, "png"), figure, place, "figure") for figure, place in FIGURES.items()],
-        [figures(figure, "pdf") for figure in FIGURES],
+        [
+            in_report(file, figure, place, "figure", pair)
+            for figure, place in FIGURES.items()
+            for pair, file in figures(figure, "png").items()
+        ],
+        [file for figure in FIGURES for file in figures(figure, "pdf").values()],
     log:
         expand("logs/{suite}/figures.log", suite=SUITE.suite),
     localrule: True

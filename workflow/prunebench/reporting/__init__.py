@@ -49,9 +49,9 @@ TABLES = {
         "3. Decisions", "delivered networks: what each criterion would have removed", "audit", of=("audit_choices",)
     ),
     "claims": Place("4. Cost (measured)", "published claims beside the most favourable here", "published", of=("published",)),
-    "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
-    "bottleneck": Place("4. Cost (measured)", "and why not?", "speedup", of=("latency",)),
-    "energy": Place("4. Cost (measured)", "energy of each stage, and when pruning has paid for itself", "energy", of=("energy",)),
+    "speedup": Place("4. Cost (measured)", "speed-up against FLOPs reduction", "speedup", of=("latency",)),
+    "bottleneck": Place("4. Cost (measured)", "why fewer MACs are not always faster", "speedup", of=("latency",)),
+    "energy": Place("4. Cost (measured)", "energy by stage, break-even", "energy", of=("energy",)),
     "cost": Place("4. Cost (measured)", "latency, energy, carbon", "cost"),
     "scoring_cost": Place("4. Cost (measured)", "cost of scoring", "cost"),
     "robustness": Place("5. Robustness", "accuracy under attack", "robustness", of=("fgsm", "pgd", "autoattack")),
@@ -72,8 +72,8 @@ FIGURES = {
     "removals": Place("3. Decisions", "which blocks went, step by step", "figures"),
     "scores": Place("3. Decisions", "ranks of blocks by criterion", "figures"),
     "agreement": Place("3. Decisions", "agreement between criteria", "figures"),
-    "speedup": Place("4. Cost (measured)", "the MACs fell: is it faster?", "speedup", of=("latency",)),
-    "energy": Place("4. Cost (measured)", "energy and carbon", "energy", of=("energy",)),
+    "speedup": Place("4. Cost (measured)", "speed-up against FLOPs reduction", "speedup", of=("latency",)),
+    "energy": Place("4. Cost (measured)", "energy and carbon by FLOPs reduction", "energy", of=("energy",)),
     "robustness": Place("5. Robustness", "accuracy under attack", "robustness_figures", of=("fgsm", "pgd", "autoattack")),
     "robustness_curve": Place(
         "5. Robustness", "accuracy by the strength of an attack", "robustness_figures", of=("fgsm", "pgd", "autoattack")

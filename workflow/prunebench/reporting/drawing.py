@@ -137,9 +137,11 @@ def cut_below(axes: Axes, values: Sequence[float], lowest: float) -> None:
     """Let an axis end at ``lowest``, and say how many values lie below: one disturbed measurement must not hide all others."""
     beyond = sum(value < lowest for value in values)
     if beyond:
-        axes.set_ylim(bottom=lowest)
+        highest = max([*values, 0.0])
+        axes.set_ylim(lowest, highest + 0.15 * (highest - lowest))
         words = f"{beyond} value{'s' * (beyond > 1)} below {lowest:g}".replace("-", MINUS)
-        axes.text(0.02, 0.02, words, fontsize=7, color="0.35", transform=axes.transAxes)
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+        axes.text(0.98, 0.02, words, ha="right", fontsize=7, color="0.35", transform=axes.transAxes, zorder=6, bbox=box)
 
 
 def grid_size(blocks: Sequence[str], rows: float, panels: int = 1) -> tuple[float, float]:
