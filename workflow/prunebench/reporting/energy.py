@@ -26,6 +26,7 @@ from prunebench.reporting.cost import (
     measured_from,
     method_mark,
     over_replicates,
+    without_taken_over,
 )
 from prunebench.reporting.display import ordered_criteria, ordered_schedules, select
 from prunebench.reporting.drawing import note
@@ -55,11 +56,7 @@ def energies(tidy: Tables) -> pd.DataFrame:
         once = select(tidy.measured, SCORING, name).groupby([*same, "criterion"])["value"].mean().rename(f"{SCORING}.{name}")
         frame = frame.join(once, on=[*same, "criterion"])
         frame[f"{SCORING}.{name}"] *= frame["scorings"]
-    # A dense network that was taken over has no epochs: what its training took is not known.
-    epochs = select(tidy.results, TRAINING, "epochs")
-    taken = epochs[(epochs["value"] == 0) & (epochs["schedule"] == DENSE)].set_index(same).index
-    of_taken = (frame["schedule"] == DENSE) & pd.MultiIndex.from_frame(frame[same]).isin(taken)
-    frame.loc[of_taken, list(_STAGES[:2])] = math.nan
+    frame = without_taken_over(frame, tidy.results)
     dense = frame[frame["schedule"] == DENSE].set_index(same)
     base = frame[same].join(dense[["training.energy_kwh", _INFERENCE, "energy.beside"]], on=same)
     pruned = frame["schedule"] != DENSE
