@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -495,3 +496,13 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 
 def test_the_package_has_every_constant() -> None:
     assert all(len(corruption.constants) == len(SEVERITIES) for corruption in corruptions.CORRUPTIONS.values())
+
+
+def test_published_files_that_come_make_the_job_run_again(tmp_path: Path) -> None:
+    options = {"corruptions": ["fog", "frost"]}
+    folder = tmp_path / "CIFAR-10-C"
+    asked = [folder, *(folder / f"{name}.npy" for name in ("labels", "fog", "frost"))]
+    assert evaluation.EVALUATION.inputs is not None
+    assert sorted(evaluation.EVALUATION.inputs(options, DATASET, tmp_path)) == sorted(asked)
+    assert evaluation.EVALUATION.inputs({**options, "source": "made"}, DATASET, tmp_path) == []
+    assert evaluation.EVALUATION.inputs(options, replace(DATASET, name="others"), tmp_path) == []

@@ -336,3 +336,8 @@ def test_marks_in_latex() -> None:
 
 def test_energy_of_scoring_is_collected_as_estimated() -> None:
     assert collect._method("energy_kwh", {"energy_method": "estimated"}) == "estimated"
+
+
+@pytest.mark.parametrize("quantity", ["idle_power_watts", "inference_power_watts"])
+def test_power_was_found_as_energy_was(quantity: str) -> None:
+    assert collect._method(quantity, {"energy_method": "estimated", "threads": "2"}) == "estimated"

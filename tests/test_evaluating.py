@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,77 @@ def test_what_a_result_depends_on_makes_it_anew(tmp_path: Path, counting: str, r
     assert (dense["calls"], pruned["calls"]) == (3, 5), "other weights"
 
 
+def test_checkpoints_of_other_weights_or_options_are_not_taken_up(tmp_path: Path, counting: str, replicate: Path) -> None:
+    calls = str(tmp_path / "calls")
+    with pytest.raises(RuntimeError, match="killed"):
+        evaluate(replicate, counting, calls=calls, fails_at=2)
+    assert evaluate(replicate, counting, calls=calls, fails_at=9)[1]["resumed"] == 0, "another option"
+    with pytest.raises(RuntimeError, match="killed"):
+        evaluate(replicate, counting, calls=calls, fails_at=6)
+    assert (replicate / ".work/one-shot/x/draw0/blocks1/counting/half").is_file()
+    described = architecture().without(["stage1.block1"])
+    save_network(replicate / "one-shot/x/draw0/blocks1", random_network(described, seed=1), described)
+    assert evaluate(replicate, counting, calls=calls, fails_at=6)[1]["resumed"] == 0, "other weights"
+    assert list((replicate / ".work").rglob("*.identity")) == [], "they go with the checkpoints"
+
+
+@pytest.fixture
+def measuring(counting: str) -> str:
+    path = Path(counting)
+    path.write_text(COUNTING.replace("options=Options,", 'options=Options, per="architecture",'), encoding="utf-8")
+    return counting
+
+
+def measure(replicate: Path, reference: str, **options: Any) -> list[tuple[float, float]]:
+    job = evaluate_job(reference, options=options, chains={"one-shot/x": {"draws": 1, "points": ["blocks1"]}})
+    experiment = replicate.parent
+    evaluating.measure(job, experiment, experiment / "measured", experiment / ".work")
+    rows = read_json(experiment / "measured" / "counting.json")["architectures"]
+    return [(row["values"]["calls"], row["values"]["resumed"]) for row in rows]
+
+
+def test_a_measurement_goes_on_on_the_same_machine_alone(
+    tmp_path: Path, measuring: str, replicate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"calls": str(tmp_path / "calls"), "fails_at": 2}
+    with pytest.raises(RuntimeError, match="killed"):
+        measure(replicate, measuring, **options)
+    assert measure(replicate, measuring, **options) == [(1, 0), (3, 1)]
+    (tmp_path / "calls").unlink()
+    with pytest.raises(RuntimeError, match="killed"):
+        measure(replicate, measuring, **options)
+    monkeypatch.setattr(platform, "node", lambda: "another-machine")
+    assert measure(replicate, measuring, **options) == [(3, 0), (4, 0)]
+    (tmp_path / "calls").unlink()
+    with pytest.raises(RuntimeError, match="killed"):
+        measure(replicate, measuring, **options)
+    monkeypatch.setattr(evaluating, "device_name", lambda device: "another processor")
+    assert measure(replicate, measuring, **options) == [(3, 0), (4, 0)]
+
+
+def test_a_result_that_was_deleted_is_measured_again(tmp_path: Path, measuring: str, replicate: Path) -> None:
+    options = {"calls": str(tmp_path / "calls")}
+    assert measure(replicate, measuring, **options) == [(1, 0), (2, 0)]
+    (tmp_path / "measured" / "counting.json").unlink()
+    assert measure(replicate, measuring, **options) == [(3, 0), (4, 0)]
+
+
+def test_what_was_measured_is_kept_until_all_of_the_job_is(tmp_path: Path, measuring: str, replicate: Path) -> None:
+    other = tmp_path / "failing.py"
+    text = Path(measuring).read_text().replace('"counting"', '"failing"').replace("number == options.fails_at", "number == 3")
+    other.write_text(text, encoding="utf-8")
+    job = evaluate_job(measuring, str(other), options={"calls": str(tmp_path / "calls")})
+    places = (tmp_path, tmp_path / "measured", tmp_path / ".work")
+    (tmp_path / "calls").write_text("x")
+    with pytest.raises(RuntimeError, match="killed"):
+        evaluating.measure(job, *places)
+    # Snakemake deletes all outputs of a job that failed.
+    (tmp_path / "measured" / "counting.json").unlink()
+    evaluating.measure(job, *places)
+    [row] = read_json(tmp_path / "measured" / "counting.json")["architectures"]
+    assert row["values"]["calls"] == 2
+
+
 def test_a_corrupt_result_is_named_and_made_anew(
     tmp_path: Path, counting: str, replicate: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +236,32 @@ def test_options_reach_the_job_with_their_defaults(counting: str) -> None:
     assert json.loads(json.dumps(job))["evaluations"] == [{"evaluation": counting, "options": {"calls": "calls", "fails_at": 3}}]
 
 
+INPUTS = 'inputs=lambda options, dataset, root: [root / f"{options[\'calls\']}-{dataset.name}.npy", root / "more"], '
+
+
+def test_files_that_decide_the_values_make_a_job_run_again(tmp_path: Path, counting: str) -> None:
+    Path(counting).write_text(COUNTING.replace("options=Options,", f"options=Options, {INPUTS}"), encoding="utf-8")
+    content = suite({"evaluation": counting}, data={"root": str(tmp_path / "data")})
+    [group] = experiments.evaluation_groups(content, "digits", "resnet20", "network")
+
+    def inputs() -> Any:
+        return job_settings.evaluate_job(content, "digits", "resnet20", 0, group)["evaluations"][0]["inputs"]
+
+    assert inputs() == {}
+    (tmp_path / "data" / "more").mkdir(parents=True)
+    file = tmp_path / "data" / "calls-digits.npy"
+    file.write_bytes(b"123")
+    assert inputs() == {str(file): 3, str(file.with_name("more")): 0}
+
+
+def test_a_result_without_a_file_that_is_there_now_is_made_anew(tmp_path: Path, counting: str, replicate: Path) -> None:
+    options = {"calls": str(tmp_path / "calls")}
+    for inputs, calls in (({}, 1), ({"extra.npy": 3}, 2), ({"extra.npy": 3}, 2), ({"extra.npy": 4}, 3)):
+        job = evaluate_job(counting, evaluations=[{"evaluation": counting, "options": options, "inputs": inputs}])
+        evaluating.evaluate(job, replicate, replicate / ".work", replicate / "cache")
+        assert read_json(replicate / "dense" / "evaluations" / "counting.json")["values"]["calls"] == calls
+
+
 @pytest.mark.parametrize(
     ("item", "words"),
     [
@@ -214,3 +312,39 @@ def test_an_experiment_may_follow_fewer_criteria() -> None:
     both[1] |= {"criteria": ["waserstein"]}  # type: ignore[dict-item]
     with pytest.raises(PrunebenchError, match=r"experiments\[1\]\.criteria\[0\]: 'waserstein' is not known in this suite"):
         suite("accuracy", experiments=both)
+
+
+@pytest.mark.parametrize(
+    "kind", ["int | float", "int | str | None", "dict[str, float]", "tuple[int, int]", "Literal[1, 2]", 'Literal["a"]']
+)
+def test_options_of_any_type_are_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.py"
+    path.write_text(
+        "from typing import Literal\n"
+        "from prunebench.config import Section\n"
+        "from prunebench.evaluation import Evaluation, Values\n"
+        f"class Options(Section):\n    width: {kind} = None\n"
+        "ODD = Evaluation('odd', lambda subject: Values({}), options=Options)\n"
+    )
+    with pytest.raises(PrunebenchError, match=r"evaluations\[0\]\.options\.width") as caught:
+        suite({"evaluation": str(path), "options": {"width": [None]}})
+    assert all(line.startswith("test: evaluations[0]") for line in str(caught.value).splitlines())
+
+
+def test_only_what_is_evaluated_has_tables() -> None:
+    content = suite("accuracy", {"evaluation": "fgsm", "datasets": ["cifar10"]})
+    assert "fgsm" not in experiments.subjects(content) and "accuracy" in experiments.subjects(content)
+
+
+def test_filters_need_the_networks_that_they_are_taken_from() -> None:
+    one = [{"dataset": "digits", "model": "resnet20", "schedules": ["one-shot-filters"]}]
+    with pytest.raises(PrunebenchError, match=r"experiments\[0\]\.schedules: one-shot-filters takes the networks of one-shot"):
+        suite("accuracy", experiments=one)
+
+
+def test_results_are_found_again_when_work_is_divided_anew(replicate: Path, tmp_path: Path, counting: str) -> None:
+    options = {"calls": str(tmp_path / "calls")}
+    evaluate(replicate, counting, **options)
+    job = evaluate_job(counting, options=options, chains={"one-shot/x": {"draws": 1, "points": ["blocks1"]}}, with_dense=False)
+    evaluating.evaluate(job, replicate, replicate / ".work", replicate / "cache")
+    assert (tmp_path / "calls").read_text() == "xx"

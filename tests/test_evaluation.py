@@ -24,6 +24,7 @@ from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, Values, find_evaluation, threads
 from prunebench.evaluation.accuracy import classify
 from prunebench.evaluation.complexity import count_macs, count_parameters
+from prunebench.reporting import collect
 
 CPU = torch.device("cpu")
 
@@ -286,6 +287,7 @@ def test_latency_times_batches_of_each_size() -> None:
         assert 0 < values[f"{stem}_p25_ms"] <= values[f"{stem}_median_ms"] <= values[f"{stem}_p75_ms"]
         assert values[f"{stem}_iqr_ms"] == pytest.approx(values[f"{stem}_p75_ms"] - values[f"{stem}_p25_ms"])
         assert values[f"throughput_batch{size}_images_per_s"] == pytest.approx(1000 * size / values[f"{stem}_median_ms"])
+        assert collect._method(f"throughput_batch{size}_images_per_s", result.labels) == "measured"
         assert values[f"{stem}_in_products_percent"] == 12.5
     assert {re.sub(r"batch\d+", "batch<n>", name) for name in values} <= set(evaluation.quantities)
     assert values.get("other_load_cores", 0.0) >= 0  # too short a time tells nothing
@@ -313,6 +315,48 @@ def test_threads_are_given_back() -> None:
 
 
 ACCOUNTING = Accounting(cpu_power_watts=50.0, carbon_intensity_g_per_kwh=500.0)
+
+
+@pytest.mark.parametrize(
+    ("cores", "expected"),
+    [((0.9, 0.1), 0.9), ((0.1, 0.9), 0.9), ((None, 0.1), 0.1), ((0.9, None), None), ((None, None), None)],
+)
+def test_load_while_idling_is_not_averaged_away(
+    cores: tuple[float | None, float | None], expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prunebench import load
+
+    found = iter(cores)
+
+    class Told(load.Load):
+        def __init__(self) -> None:
+            self.told = next(found)
+
+        def other_cores(self) -> float | None:
+            return self.told
+
+    monkeypatch.setattr(load, "Load", Told)
+    options = {"batch_size": 4, "seconds": 0.1, "idle_seconds": 0.1, "threads": 1}
+    result = find_evaluation("energy").measure(subject(Calls(), (1, 2, 2), options=options, accounting=ACCOUNTING))
+    assert result.values.get("other_load_cores") == expected
+    assert ("other_load" in result.labels) == (expected is None)
+
+
+def test_a_short_measurement_does_not_hold_its_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunebench.evaluation import energy
+
+    times: list[float] = []
+
+    def repeat(work: Any, seconds: float) -> int:
+        times.append(seconds)
+        return 1
+
+    monkeypatch.setattr(energy, "repeat", repeat)
+    for seconds in (0.2, 60.0):
+        options = {"batch_size": 4, "seconds": seconds, "idle_seconds": 0.1, "threads": 1}
+        find_evaluation("energy").measure(subject(Calls(), (1, 2, 2), options=options, accounting=ACCOUNTING))
+    # codecarbon may count what is shorter than 50 ms in the next lap.
+    assert times == [0.1, 0.2, 3.0, 60.0]
 
 
 def test_energy_of_inference() -> None:

@@ -81,10 +81,13 @@ def test_own_work_of_this_process_is_not_of_others() -> None:
     # In truth, and not by a stand-in: the machine's clock minus one's own is less than the machine's clock.
     start = load._busy_seconds()
     with Load() as watched:
+        own = -time.process_time()
         busy(0.5)
+        own += time.process_time()
     cores, machine = watched.other_cores(), load._busy_seconds() - start
     assert cores is not None
-    assert cores * 0.5 <= machine - 0.2
+    # A full machine may give this process little of the time; half of it is more than the clocks' ticks.
+    assert cores * 0.5 <= machine - own / 2
 
 
 def test_a_system_that_counts_nothing_is_not_called_idle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,9 +110,22 @@ def test_use_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load.gpu_use_percent(torch.device("cpu")) is None
     monkeypatch.setattr("prunebench.energy_meter.nvml_index", lambda device: [3] if device == "cuda:1" else None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: f"handle {index}")
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", lambda handle: SimpleNamespace(gpu={"handle 3": 42}[handle]))
+    did: list[Any] = []
+
+    def use(handle: str) -> SimpleNamespace:
+        did.append("read")
+        return SimpleNamespace(gpu={"handle 3": 42}[handle])
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", use)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: did.append(str(device)))
+    monkeypatch.setattr(load.time, "sleep", did.append)
     assert load.gpu_use_percent(torch.device("cuda:1")) == 42
+    # Work of one's own before is over, and NVML, which looks back for up to a second, has forgotten it.
+    assert did[0] == "cuda:1" and did[2] == "read" and did[1] >= 1.5
+    did.clear()
     assert load.gpu_use_percent(torch.device("cuda:0")) is None
+    assert load.gpu_use_percent(torch.device("cpu")) is None
+    assert did == [], "nothing to wait for"
 
     def fail(handle: object) -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)

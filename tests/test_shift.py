@@ -54,6 +54,18 @@ def write_cifar10_1(folder: Path, version: str, levels: list[int], labels: list[
     np.save(folder / f"cifar10.1_{version}_labels.npy", np.array(labels, dtype=np.int32))
 
 
+def test_new_test_sets_that_come_make_the_job_run_again(tmp_path: Path) -> None:
+    inputs = evaluation.EVALUATION.inputs
+    assert inputs is not None
+    for name in evaluation.FILES:
+        assert not any(path.exists() for path in inputs({"sets": [name]}, CIFAR10, tmp_path))
+    write_cifar10_1(tmp_path / "CIFAR-10.1" / "datasets", "v6", [1], [1])
+    there = evaluation.find(tmp_path, "cifar10_1_v6")
+    for options in ({}, {"sets": ["cifar10_1_v6"]}):
+        assert [path for path in inputs(options, CIFAR10, tmp_path) if path.exists()] == there
+    assert not any(path.exists() for path in inputs({"sets": ["cifar10_1_v4"]}, CIFAR10, tmp_path))
+
+
 def test_new_test_sets_are_found_and_compared(tmp_path: Path) -> None:
     write_cifar10_1(tmp_path / "CIFAR-10.1" / "datasets", "v6", [1, 2, 3, 4, 5], [1, 2, 3, 4, 0])
     # As it was published, with other arrays beside, some of them of Python objects.

@@ -36,7 +36,12 @@ def rows(node: Mapping[str, Any], whole: Mapping[str, Any], above: str = "") -> 
             yield key, f"list of {names}" + (", at least one" if part.get("minItems") else ""), default, part["description"]
             yield from rows(items, whole, f"{key}[].")
         else:
-            yield key, accepted(part), "`[]`" if part["type"] == "array" and not default else default, part["description"]
+            yield (
+                key,
+                accepted(part),
+                "`[]`" if part["type"] == "array" and not default and "default" not in raw else default,
+                part["description"],
+            )
 
 
 def table() -> str:

@@ -17,6 +17,9 @@ from prunebench import __version__
 from prunebench.errors import PrunebenchError
 
 if TYPE_CHECKING:
+    from prunebench.jobs import EvaluateJob
+
+if TYPE_CHECKING:
     from prunebench.config import Suite
 
 
@@ -118,6 +121,13 @@ def _iterative(options: argparse.Namespace) -> None:
         stages.iterative(job, options.dense, options.scores, options.out, options.work)
 
 
+def _share_of(job: EvaluateJob) -> str:
+    """Which part of a work folder is a job's: several share one, and none its networks and evaluations."""
+    from prunebench.artifacts import fingerprint
+
+    return fingerprint([sorted(job.folders()), [item.evaluation for item in job.evaluations]])[:16]
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from prunebench.jobs import EvaluateJob, read_job
 
@@ -125,7 +135,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import evaluating
 
-    with _alone_in(options.work):
+    with _alone_in(options.work / ".jobs" / _share_of(job)):
         evaluating.evaluate(job, options.replicate, options.work, options.cache)
 
 
@@ -135,7 +145,7 @@ def _measure(options: argparse.Namespace) -> None:
     job = read_job(EvaluateJob, options.settings)
     from prunebench import evaluating
 
-    with _alone_in(options.work):
+    with _alone_in(options.work / ".jobs" / _share_of(job)):
         evaluating.measure(job, options.experiment, options.out, options.work)
 
 

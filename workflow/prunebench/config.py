@@ -430,8 +430,16 @@ def refused_options(kind: type[Section], content: Mapping[str, Any], key: str) -
     try:
         kind.model_validate(dict(content))
     except ValidationError as error:
-        return [_explain(detail, key, kind.model_json_schema(), joint=".") for detail in error.errors()]
+        return [_refused_option(detail, key, kind) for detail in error.errors()]
     return []
+
+
+def _refused_option(detail: Any, key: str, kind: type[Section]) -> str:
+    """Like ``_explain``; a plugin's options may be of types that the config itself has not, for which pydantic's own words must do."""
+    try:
+        return _explain(detail, key, kind.model_json_schema(), joint=".")
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return f"{key}.{_key(detail['loc'][:1])}: {_shown(detail['input'])} is refused ({detail['msg']})"
 
 
 def _explain(detail: Any, origin: str, whole: Mapping[str, Any] | None = None, joint: str = ": ") -> str:

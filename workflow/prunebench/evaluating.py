@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -11,10 +12,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from prunebench.artifacts import fingerprint, read_json, sha256_of, write_json
+from prunebench.artifacts import fingerprint, read_json, sha256_of, write_json, write_text
 from prunebench.data import Split, find_dataset
 from prunebench.errors import PrunebenchError
-from prunebench.evaluation import Evaluation, Subject, find_evaluation
+from prunebench.evaluation import Evaluation, Subject, device_name, find_evaluation
 from prunebench.jobs import Evaluated, EvaluateJob
 from prunebench.models import Architecture
 from prunebench.models.files import load_architecture, load_network, load_weights
@@ -51,7 +52,7 @@ def evaluate(job: EvaluateJob, replicate: Path, work: Path, cache: Path) -> None
         progress.set_postfix_str(f"{evaluation.name} of {folder}")
         place = replicate / folder
         architecture = load_architecture(place)
-        identity = _identity(job, item, evaluation, place, dense_folder)
+        identity = _identity(job, item, evaluation, place, dense_folder, device)
         kept = work / folder / f"{evaluation.name}.json"
         content = _finished(kept, identity)
         key = (evaluation.name, fingerprint(architecture.to_json()))
@@ -65,7 +66,7 @@ def evaluate(job: EvaluateJob, replicate: Path, work: Path, cache: Path) -> None
                 dense=dense_network,
                 unfinetuned=_unfinetuned(place, architecture, dense_weights, dense_architecture, device),
                 test=test,
-                work=work / folder / evaluation.name,
+                work=_checkpoints(work / folder / evaluation.name, identity),
                 cache=cache,
                 **_of_job(job, item, evaluation, device),
             )
@@ -82,7 +83,8 @@ def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
         job: What to measure.
         experiment: Folder of the experiment.
         out: Folder of the results, one JSON for each evaluation.
-        work: Folder for results that are finished: a job that is started again takes them from there.
+        work: Folder for results that are finished: a job that is started again on the same machine takes them from there. They go
+            when all is written, so that who deletes a result and runs again measures again.
     """
     device = torch.device(device_of(job.device))
     test = _once(lambda: load(job, "test"))
@@ -95,14 +97,14 @@ def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
         evaluation = find_evaluation(item.evaluation)
         rows = []
         for architecture, place in tqdm(sorted(distinct.items()), desc=evaluation.name, unit="architecture"):
-            identity = _identity(job, item, evaluation, place, place)
+            identity = _identity(job, item, evaluation, place, place, device)
             kept = work / evaluation.name / f"{architecture}.json"
             content = _finished(kept, identity)
             if content is None:
                 subject = Subject(
                     network=load_network(place).to(device),
                     test=test,
-                    work=work / evaluation.name / architecture,
+                    work=_checkpoints(work / evaluation.name / architecture, identity),
                     **_of_job(job, item, evaluation, device),
                 )
                 content = _run(evaluation, subject, job)
@@ -111,6 +113,9 @@ def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
             rows.append({"architecture_id": architecture, "blocks": list(load_architecture(place).blocks), **found})
         content = {"evaluation": evaluation.name, "architectures": rows, "provenance": provenance(job.config_sha256, job.seed)}
         write_json(out / f"{evaluation.name}.json", content)
+    # Not before the last is written: outputs of a job that fails are deleted, all of them.
+    for item in job.evaluations:
+        shutil.rmtree(work / find_evaluation(item.evaluation).name, ignore_errors=True)
 
 
 def _once(load: Callable[[], Split]) -> Callable[[], Split]:
@@ -133,13 +138,28 @@ def _of_job(job: EvaluateJob, item: Evaluated, evaluation: Evaluation, device: t
     }
 
 
-def _identity(job: EvaluateJob, item: Evaluated, evaluation: Evaluation, place: Path, dense: Path) -> str:
+def _identity(job: EvaluateJob, item: Evaluated, evaluation: Evaluation, place: Path, dense: Path, device: torch.device) -> str:
     """What the result of an evaluation depends on: a finished one with another identity is made again."""
     context = job.model_dump(exclude={"evaluations", "chains", "with_dense", "replicates", "files"})
     weights = [sha256_of(folder / name) for folder in (place, dense) for name in ("architecture.json", "weights.safetensors")]
-    # What follows from the architecture is measured of any network that has it.
-    found = weights if evaluation.per == "network" else [load_architecture(place).identity]
+    # What follows from the architecture is measured of any network that has it; on another machine it is another number.
+    measured = [load_architecture(place).identity, device_name(device), platform.node()]
+    found = weights if evaluation.per == "network" else measured
     return fingerprint([context, item.model_dump(), found, plugin_digests(item.evaluation, job.dataset, job.model)])
+
+
+def _checkpoints(folder: Path, identity: str) -> Path:
+    """The folder for checkpoints, rid of those of another identity, which a job that was killed may have left."""
+    owner = _owner(folder)
+    if folder.exists() and not (owner.is_file() and owner.read_text(encoding="utf-8") == identity):
+        shutil.rmtree(folder)
+    write_text(owner, identity)
+    return folder
+
+
+def _owner(folder: Path) -> Path:
+    """The file beside a folder of checkpoints that says what they belong to."""
+    return folder.with_name(f"{folder.name}.identity")
 
 
 def _finished(path: Path, identity: str) -> dict[str, Any] | None:
@@ -159,8 +179,10 @@ def _finished(path: Path, identity: str) -> dict[str, Any] | None:
 def _run(evaluation: Evaluation, subject: Subject, job: EvaluateJob) -> dict[str, Any]:
     """The result of an evaluation, as in its JSON. Its checkpoints go."""
     found = evaluation.measure(subject)
-    if subject.work is not None and subject.work.is_dir():
-        shutil.rmtree(subject.work)
+    if subject.work is not None:
+        if subject.work.is_dir():
+            shutil.rmtree(subject.work)
+        _owner(subject.work).unlink(missing_ok=True)
     return {
         "evaluation": evaluation.name,
         "values": dict(found.values),

@@ -81,18 +81,26 @@ def scored(suite: Suite, experiment: Experiment | None = None) -> dict[str, int]
     return dict(sorted(repeats.items()))
 
 
-def subjects(suite: Suite) -> set[str]:
-    """What tables and figures there can be beside those of every suite: see ``prunebench.reporting.Place``."""
-    votes = {find_criterion(reference).name for reference in scored(suite)} & set(OF_EIGHT)
-    audits = any(audited(suite, *pair) for pair in pairs(suite))
-    found = {"oracle": asks_oracle(suite), "consensus": votes, "audit": audits}
-    found["audit_choices"] = audits and suite.audit.criteria
-    found["published"] = any_published(pairs(suite))
-    evaluations = [find_evaluation(item.evaluation) for item in suite.evaluations]
-    evaluated = {evaluation.name for evaluation in evaluations}
-    found["ranks"] = suite.replicates >= ENOUGH
-    found["further"] = without_table(evaluation.name for evaluation in evaluations if evaluation.per == "network")
-    return {name for name, there in found.items() if there} | evaluated
+def subjects(suite: Suite, *some: tuple[str, str]) -> set[str]:
+    """What tables and figures there can be, of some experiments (dataset, model) or of all: see ``prunebench.reporting.Place``."""
+    every = pairs(suite)
+    chosen = some or tuple(every)
+    experiments = [every[pair].experiment for pair in chosen]
+    audits = any(audited(suite, *pair) for pair in chosen)
+    datasets = {dataset for dataset, _ in chosen}
+    made = [item for item in suite.evaluations if item.datasets is None or datasets & set(item.datasets)]
+    evaluations = [find_evaluation(item.evaluation) for item in made]
+    scores = {find_criterion(reference).name for experiment in experiments for reference in scored(suite, experiment)}
+    found: dict[str, object] = {
+        "oracle": any(asks_oracle(suite, experiment) for experiment in experiments),
+        "consensus": scores & set(OF_EIGHT),
+        "audit": audits,
+        "audit_choices": audits and suite.audit.criteria,
+        "published": any_published(chosen),
+        "ranks": suite.replicates >= ENOUGH,
+        "further": without_table(evaluation.name for evaluation in evaluations if evaluation.per == "network"),
+    }
+    return {name for name, there in found.items() if there} | {evaluation.name for evaluation in evaluations}
 
 
 def draws(suite: Suite, schedule: str, criterion: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from prunebench import __version__
 from prunebench.artifacts import sha256_of
 from prunebench.config import EvaluationItem, Suite
+from prunebench.data import find_dataset
 from prunebench.evaluation import Evaluation
 from prunebench.experiments import (
     EvaluationGroup,
@@ -171,16 +173,25 @@ def evaluate_job(
         **context(suite, dataset, model, replicate),
         **files(experiment.dataset, experiment.model, *(item.evaluation for item in group.items)),
         "evaluations": [
-            {"evaluation": item.evaluation, "options": _filled_in(item, evaluation)}
+            _evaluated(suite, experiment.dataset, item, evaluation)
             for item, evaluation in zip(group.items, group.evaluations, strict=True)
         ],
         "chains": {chain: {"draws": repeats, "points": names} for chain, (repeats, names) in group.batches[batch].items()},
         "with_dense": batch == 0,
-        "replicates": group.replicates if replicate is None else 1,
-        "energy": metering(suite),
+        # What is computed of the test images does not depend on these.
+        **({"replicates": group.replicates, "energy": metering(suite)} if replicate is None else {}),
     }
 
 
-def _filled_in(item: EvaluationItem, evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation's options with their defaults."""
-    return evaluation.options.model_validate(item.options).model_dump() if evaluation.options else {}
+def _evaluated(suite: Suite, dataset: str, item: EvaluationItem, evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation, its options with their defaults, and the files that it finds of those that decide its values."""
+    options = evaluation.options.model_validate(item.options).model_dump() if evaluation.options else {}
+    told = {"evaluation": item.evaluation, "options": options}
+    if evaluation.inputs is None:
+        return told
+    return {**told, "inputs": _sizes(evaluation.inputs(options, find_dataset(dataset), Path(suite.data.root)))}
+
+
+def _sizes(paths: Iterable[Path]) -> dict[str, int]:
+    """Sizes in bytes of the files that are there, 0 of folders. Digests would take minutes, and times differ between copies."""
+    return {str(path): path.stat().st_size if path.is_file() else 0 for path in sorted(set(paths)) if path.exists()}

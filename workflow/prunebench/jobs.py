@@ -133,10 +133,11 @@ class Chain(Section):
 
 
 class Evaluated(Section):
-    """An evaluation and its options, defaults included."""
+    """An evaluation, its options, defaults included, and the sizes in bytes of the files below the data root that decide its values."""
 
     evaluation: str
     options: dict[str, Any]
+    inputs: dict[str, int] = Field(default_factory=dict)
 
 
 class EvaluateJob(Job):
@@ -145,8 +146,8 @@ class EvaluateJob(Job):
     evaluations: list[Evaluated]
     chains: dict[str, Chain]
     with_dense: bool
-    replicates: int
-    energy: Accounting
+    replicates: int = 1
+    energy: Accounting = Field(default_factory=Accounting)
 
     def folders(self) -> list[str]:
         """Folders of the networks, below the replicate's: the dense one first, if it is among them."""

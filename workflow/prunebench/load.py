@@ -17,6 +17,9 @@ CROWDED_GPU_PERCENT = 5.0
 TICK_SECONDS = 0.02
 """The system counts CPU time in ticks of 10 ms: over less than two of them there is nothing to tell."""
 
+GPU_SETTLE_SECONDS = 1.5
+"""NVML's use of a GPU is of the last moment, which it says lasts a sixth of a second to a second."""
+
 
 @dataclass(frozen=True)
 class _Clock:
@@ -105,7 +108,8 @@ def _cpu_seconds(process: psutil.Process) -> float:
 def gpu_use_percent(device: object) -> float | None:
     """Share of the last moment in which a CUDA device had work, as NVML counts it; None for another device, or where NVML does not say.
 
-    To be asked before the work of one's own starts: NVML does not say whose it is.
+    To be asked before the work of one's own starts: NVML does not say whose it is. What this process did before, an architecture
+    measured earlier say, is waited for, and then for as long as NVML looks back.
     """
     from prunebench.energy_meter import nvml_index
 
@@ -113,7 +117,10 @@ def gpu_use_percent(device: object) -> float | None:
     if not index:
         return None
     import pynvml
+    import torch
 
+    torch.cuda.synchronize(str(device))
+    time.sleep(GPU_SETTLE_SECONDS)
     try:
         return float(pynvml.nvmlDeviceGetUtilizationRates(pynvml.nvmlDeviceGetHandleByIndex(index[0])).gpu)
     except pynvml.NVMLError:

@@ -111,6 +111,8 @@ def mistakes(suite: Suite) -> list[str]:
         if (dataset.name, model.name) in known:
             found.append(f"{key}: '{dataset.name}' with '{model.name}' is there twice")
         known.add((dataset.name, model.name))
+        if "one-shot-filters" in (experiment.schedules or []) and "one-shot" not in (experiment.schedules or []):
+            found.append(f"{key}.schedules: one-shot-filters takes the networks of one-shot; name that too")
         limits = {
             "criteria": {*named, *external, *plugins.builtin(Criterion, "criteria")},
             "schedules": {*SCHEDULES, "delivered"},

@@ -142,8 +142,8 @@ class EvaluationJob:
 
     @property
     def place(self):
-        """Where it keeps its logs and finished results."""
-        chains = "_".join(chain.replace("/", "-") for chain in self.group.batches[self.batch])
+        """Where it keeps its logs."""
+        chains = "_".join(chain.replace("/", "-") for chain in self.group.batches[self.batch]) or "dense"
         return f"{self.group.names[0]}/{chains if len(chains) < 100 else f'batch{self.batch}'}"
 
     @property
@@ -253,8 +253,13 @@ def all_results():
 
 
 def figures(figure, format):
-    """The files of a figure: each experiment has its own."""
-    return [f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}" for dataset, model in PAIRS]
+    """The files of a figure: each experiment that has something to show has its own."""
+    place = {figure: reporting.FIGURES[figure]}
+    return [
+        f"results/{SUITE.suite}/figures/{figure}_{dataset}_{model}.{format}"
+        for dataset, model in PAIRS
+        if reporting.shown(place, experiments.subjects(SUITE, (dataset, model)))
+    ]
 
 
 def in_report(files, name, place, form):

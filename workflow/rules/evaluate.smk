@@ -32,7 +32,8 @@ for job in evaluation_jobs("network"):
         params:
             settings=lambda wildcards, job=job: settings("evaluate", wildcards, job.group, job.batch),
             replicate=lambda wildcards: REPLICATE.format(**wildcards),
-            work=work(f"evaluate/{job.place}"),
+            # One folder for all, so that results are found again when work is divided into other jobs.
+            work=work("evaluate"),
             cache=lambda wildcards: "results/{suite}/.work/{dataset}/cache".format(**wildcards),
         message:
             f"Evaluating {{wildcards.model}} on {{wildcards.dataset}}, replicate {{wildcards.replicate}}: {job.what}"
@@ -73,8 +74,7 @@ for job in evaluation_jobs("architecture"):
             settings=lambda wildcards, job=job: settings("evaluate", wildcards, job.group, job.batch),
             experiment=lambda wildcards: "results/{suite}/{dataset}/{model}".format(**wildcards),
             out=subpath(output[0], parent=True),
-            work=lambda wildcards, job=job: "results/{suite}/.work/{dataset}/{model}/".format(**wildcards)
-            + f"measure/{job.place}",
+            work=lambda wildcards: "results/{suite}/.work/{dataset}/{model}/".format(**wildcards) + "measure",
         message:
             f"Measuring {{wildcards.model}} on {{wildcards.dataset}}, alone on the machine: {job.what}"
         shell:

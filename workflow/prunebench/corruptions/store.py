@@ -16,13 +16,12 @@ from prunebench.corruptions import SEVERITIES, SIDE, corrupt
 from prunebench.data import Split
 from prunebench.data.dataset import ResidentImages
 from prunebench.errors import PrunebenchError
+from prunebench.evaluation.corruptions import LABELS, PUBLISHED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Source = Literal["auto", "published", "made"]
-PUBLISHED = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
-LABELS = "labels.npy"
 # Images that are corrupted at a time, a bound on the memory (float64, some copies).
 _BATCH = 500
 # Files of this process whose checksum was right, as they were then: they are read again for every network.

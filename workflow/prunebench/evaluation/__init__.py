@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
@@ -41,7 +41,7 @@ class Subject:
         device: Where to compute.
         batch_size: Images in a forward pass, for evaluations whose values do not depend on it.
         options: This evaluation's options from the config, the defaults of its file filled in.
-        accounting: How the suite turns energy into carbon, and what it assumes of the processor.
+        accounting: How the suite turns energy into carbon, and what it assumes of the processor; with ``per="architecture"`` alone.
         dataset: Name of the dataset.
         data_root: Folder that holds the datasets.
         seed: For what is drawn at random: depends on suite, dataset, model, replicate and evaluation, not on the network.
@@ -104,6 +104,8 @@ class Evaluation:
         weights_matter: False if the values follow from the architecture alone, so that a job need not repeat them for its equals.
         options: What the config may set under ``options``: a class of typed fields, each with a default and a docstring.
         unsuited: Says why a dataset does not suit the evaluation, or None; by default all do. A suite is refused by it before a job starts.
+        inputs: Names the files and folders whose presence decides the values, beside the dataset's own: takes the options, the dataset
+            and the data root. A job runs again when one of them comes, goes or changes its size. By default there are none.
         quantities: What each quantity means, by name; ``<n>`` in a name stands for a number.
         source: Paper, library or definition.
     """
@@ -115,6 +117,7 @@ class Evaluation:
     weights_matter: bool = True
     options: type[Section] | None = None
     unsuited: Callable[[Dataset], str | None] | None = None
+    inputs: Callable[[Mapping[str, Any], Dataset, Path], Iterable[Path]] | None = None
     quantities: Mapping[str, str] = field(default_factory=dict)
     source: str = field(default="", kw_only=True)
 

@@ -44,6 +44,9 @@ ALL: tuple[Name, ...] = Name.__args__  # type: ignore[attr-defined]
 # Errors by (corruption, severity), each the number of images classified wrongly; the clean images are "clean" of severity 0.
 Wrong = dict[tuple[str, int], int]
 CLEAN = ("clean", 0)
+# Folders of the published files below the data root, by dataset, and the file there of the labels.
+PUBLISHED = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
+LABELS = "labels.npy"
 
 
 class Options(Section):
@@ -76,6 +79,15 @@ def unsuited(dataset: Dataset) -> str | None:
     if dataset.input_shape == (3, 32, 32):
         return None
     return f"the corruptions of CIFAR-10-C are for 3 x 32 x 32 images, not {' x '.join(map(str, dataset.input_shape))}"
+
+
+def inputs(options: Mapping[str, Any], dataset: Dataset, data_root: Path) -> list[Path]:
+    """The published files, which are used where they are there, unless images are to be made in any case."""
+    given = Options.model_validate(dict(options))
+    if given.source == "made" or dataset.name not in PUBLISHED:
+        return []
+    folder = data_root / PUBLISHED[dataset.name]
+    return [folder, folder / LABELS, *(folder / f"{name}.npy" for name in given.names)]
 
 
 def measure(subject: Subject) -> Values:
@@ -239,6 +251,7 @@ EVALUATION = Evaluation(
     needs_data=True,
     options=Options,
     unsuited=unsuited,
+    inputs=inputs,
     quantities={
         "<corruption>_error_percent": "Error under one of the 19 corruptions, mean over the severities",
         "<group>_mean_error_percent": "Mean of these over noise, blur, weather or digital, or over the four extra corruptions",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 JOULES_PER_KWH = 3.6e6
 MICROGRAMS_PER_GRAM = 1e6
 PARTS = ("cpu", "gpu")
+# What is shorter than 50 ms codecarbon may count in the next lap, and the warm-up is no part of the measurement.
+SHORTEST_WARM_UP_SECONDS = 0.1
 
 
 class Options(Section):
@@ -84,13 +86,16 @@ def measure(subject: Subject) -> Values:
         alone=True,
     )
     gpu_before = gpu_use_percent(subject.device)
-    with threads(options.threads) as used, torch.inference_mode(), meter, Load() as load:
-        idle = idle_watts(meter, options.idle_seconds)
+    with threads(options.threads) as used, torch.inference_mode(), meter:
+        # Work of others while the device should idle is as bad as during the run, and must not be averaged away by a quiet run.
+        with Load() as load_idle:
+            idle = idle_watts(meter, options.idle_seconds)
         # Clocks rise and caches fill before anything counts.
-        repeat(once, options.seconds / 20)
+        repeat(once, max(SHORTEST_WARM_UP_SECONDS, options.seconds / 20))
         meter.lap()
-        passes = repeat(once, options.seconds)
-        energy = meter.lap()
+        with Load() as load_run:
+            passes = repeat(once, options.seconds)
+            energy = meter.lap()
         counters = meter.counters
     number = passes * options.batch_size
     gross = energy.energy_kwh * JOULES_PER_KWH
@@ -110,7 +115,10 @@ def measure(subject: Subject) -> Values:
         "inference_seconds_measured": energy.duration_s,
         "inference_images_measured": number,
     }
-    other = load.other_cores()
+    other = load_run.other_cores()
+    if other is not None:
+        # Without counters nothing idles, and there is nothing to tell of it.
+        other = max(other, load_idle.other_cores() or 0.0)
     values |= {"other_load_cores": other} if other is not None else {}
     values |= {"gpu_use_before_percent": gpu_before} if gpu_before is not None else {}
     missing = [part.upper() for part in PARTS if part not in counters and (part == "cpu" or subject.device.type == "cuda")]
@@ -143,7 +151,10 @@ EVALUATION = Evaluation(
         "inference_power_watts": "Gross energy over the time",
         "inference_seconds_measured": "Wall time of the measurement, without idling and warm-up",
         "inference_images_measured": "Images in it",
-        "other_load_cores": "Cores that other processes kept busy meanwhile; not there where the system does not tell",
+        "other_load_cores": (
+            "Cores that other processes kept busy during the run or the idling before, the larger; not there where the system does "
+            "not tell"
+        ),
         "gpu_use_before_percent": "The GPU's use by others just before; on a GPU alone",
     },
     source="codecarbon, offline: RAPL, NVML, or nominal power",

@@ -119,7 +119,12 @@ def measure(subject: Subject) -> Values:
     other = load.other_cores()
     values |= {"other_load_cores": other} if other is not None else {}
     values |= {"gpu_use_before_percent": gpu_before} if gpu_before is not None else {}
-    labels = {"device": device_name(subject.device), "threads": str(used), "latency_method": "measured"}
+    labels = {
+        "device": device_name(subject.device),
+        "threads": str(used),
+        "latency_method": "measured",
+        "throughput_method": "measured",
+    }
     return Values(values, labels | ({} if other is not None else {"other_load": "not known: the system does not tell"}))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
 
@@ -53,6 +53,12 @@ class Options(Section):
 def unsuited(dataset: Dataset) -> str | None:
     """Why the new test sets do not fit a dataset, or None."""
     return None if dataset.name == "cifar10" else "CIFAR-10.1 and CIFAR-10.2 have the classes and the image size of cifar10"
+
+
+def inputs(options: Mapping[str, Any], dataset: Dataset, data_root: Path) -> list[Path]:
+    """Files of the sets in every folder where they are looked for: by default those that are there are evaluated."""
+    names = Options.model_validate(dict(options)).sets or list(FILES)
+    return [data_root / folder / file for name in names for folder in FOLDERS[name] for file in FILES[name]]
 
 
 def find(root: Path, name: Name) -> list[Path] | None:
@@ -141,6 +147,7 @@ EVALUATION = Evaluation(
     needs_data=True,
     options=Options,
     unsuited=unsuited,
+    inputs=inputs,
     quantities={
         "test_accuracy_percent": "Accuracy on the official test images",
         "<set>_accuracy_percent": "Accuracy on all images of a new test set: cifar10_1_v4, cifar10_1_v6, cifar10_2",

@@ -64,8 +64,8 @@ _FOLDER = re.compile(
 _MEASURED = re.compile(
     rf"(?:^|.*/)(?P<suite>{_NAME})/(?P<dataset>{_NAME})/(?P<model>{_NAME})/measured/(?P<evaluation>{_NAME})\.json"
 )
-# Quantities that share the method by which energy was found: emissions are energy times the grid's intensity.
-_ENERGY_WORDS = ("energy", "emissions", "carbon", "co2", "kwh", "joule")
+# Quantities that share the method by which energy was found: emissions are energy times the grid's intensity, power is energy over time.
+_ENERGY_WORDS = ("energy", "emissions", "carbon", "co2", "kwh", "joule", "power", "watts")
 
 
 @dataclass(frozen=True, order=True)

@@ -122,6 +122,26 @@ def note(title: str, text: str) -> Figure:
     return figure
 
 
+def nothing_in(panel: Axes, text: str) -> None:
+    """A panel of a grid that there is nothing for: words in place of axes."""
+    panel.text(0.5, 0.5, text, ha="center", va="center", color="0.35", transform=panel.transAxes)
+    panel.grid(False)
+    panel.tick_params(bottom=False, labelbottom=False)
+    panel.set_xlabel("")
+    # The scale on the left may be that of the whole row.
+    for side in ("top", "right", "bottom"):
+        panel.spines[side].set_visible(False)
+
+
+def cut_below(axes: Axes, values: Sequence[float], lowest: float) -> None:
+    """Let an axis end at ``lowest``, and say how many values lie below: one disturbed measurement must not hide all others."""
+    beyond = sum(value < lowest for value in values)
+    if beyond:
+        axes.set_ylim(bottom=lowest)
+        words = f"{beyond} value{'s' * (beyond > 1)} below {lowest:g}".replace("-", MINUS)
+        axes.text(0.02, 0.02, words, fontsize=7, color="0.35", transform=axes.transAxes)
+
+
 def grid_size(blocks: Sequence[str], rows: float, panels: int = 1) -> tuple[float, float]:
     """Inches of a figure whose cells are large enough for a number and whose labels find their place."""
     labels, groups = _block_labels(blocks)[1:]

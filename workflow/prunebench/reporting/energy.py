@@ -29,7 +29,7 @@ from prunebench.reporting.cost import (
     without_taken_over,
 )
 from prunebench.reporting.display import ordered_criteria, ordered_schedules, select
-from prunebench.reporting.drawing import note
+from prunebench.reporting.drawing import cut_below, note
 from prunebench.reporting.figures import looks_of
 from prunebench.reporting.formats import Column, Origin, Table, number, significant
 
@@ -255,6 +255,7 @@ def _reduction_panel(panel: Axes, rows: pd.DataFrame, looks: Any) -> None:
         look = looks[criterion]
         panel.errorbar(x + offset, y["mean"], yerr=spread, elinewidth=0.6, zorder=4 if look.prominent else 3, **_line(look))
     panel.set_xlim(0, right)
+    cut_below(panel, rows.groupby(["criterion", "operating_point"])["inference_energy_reduction_percent"].mean().tolist(), -100.0)
     sns.despine(ax=panel)
 
 

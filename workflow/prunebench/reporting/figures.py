@@ -109,7 +109,7 @@ def write_figures(tables: Path, out: Path, widths: Widths = PAGE) -> list[Path]:
     tidy = read_tables(tables)
     written = []
     for dataset, model in tidy.designs():
-        for name in shown(reporting.FIGURES, tidy.subjects()):
+        for name in shown(reporting.FIGURES, tidy.of(dataset, model).subjects()):
             with printed(widths):
                 figure = make_figure(name, tidy, dataset, model)
             written += save(figure, out / f"{name}_{dataset}_{model}")

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from prunebench.reporting.collect import DENSE, Tables
 from prunebench.reporting.display import ordered_criteria, ordered_schedules
-from prunebench.reporting.drawing import note
+from prunebench.reporting.drawing import note, nothing_in
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import PLUS_MINUS
 from prunebench.reporting.robustness import ATTACKS, NORMS, by_network, distance, main_threat
@@ -42,7 +42,7 @@ def _changes(tables: Tables, title: str) -> Figure:
             panel.set_title(f"{schedule}\n{_attacked(mine, attack, threat)}", fontsize=8)
             panel.set_xlabel("FLOPs reduction (%)")
             if here.empty:
-                panel.text(0.5, 0.5, "not attacked", ha="center", va="center", transform=panel.transAxes)
+                nothing_in(panel, "not attacked")
             else:
                 criteria_panel(panel, here, looks)
         row[0].set_ylabel("Robust accuracy change\nagainst dense (pp)")

@@ -14,7 +14,7 @@ from prunebench.reporting import statistics
 from prunebench.reporting.collect import DENSE, Tables, control_of, planted
 from prunebench.reporting.comparison import conditional
 from prunebench.reporting.display import ordered_criteria, ordered_schedules, select, sort_for_display
-from prunebench.reporting.drawing import note
+from prunebench.reporting.drawing import note, nothing_in
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, difference, mean_sd, number
 
@@ -190,7 +190,7 @@ def _figure(tables: Tables, title: str) -> Figure:
             panel.set_title(f"{schedule}, {_trained(dataset, marked, tables.results)}", fontsize=8)
             panel.set_xlabel("FLOPs reduction (%)")
             if here.empty:
-                panel.text(0.5, 0.5, "no networks", ha="center", va="center", transform=panel.transAxes)
+                nothing_in(panel, "no networks")
                 continue
             # The panel of the accuracy figure, with the gap in place of the change of accuracy: a criterion looks the same in both.
             criteria_panel(panel, here.assign(change_pp=here["gap_pp"]), looks)

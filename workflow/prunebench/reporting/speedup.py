@@ -24,7 +24,7 @@ from prunebench.reporting.cost import (
     over_replicates,
 )
 from prunebench.reporting.display import select
-from prunebench.reporting.drawing import note
+from prunebench.reporting.drawing import cut_below, note
 from prunebench.reporting.formats import NOTHING, Column, Origin, Table, number, significant
 
 TIMES = "\u00d7"
@@ -202,6 +202,8 @@ def draw_speedup(tidy: Tables, title: str) -> Figure:
     axes.set_xlabel("FLOPs reduction (%)")
     axes.set_ylabel("Latency reduction (%)")
     axes.set_title(title)
+    reductions = [100 * (1 - 1 / pruned[f"speedup_batch{size}"]) for size in sizes]
+    cut_below(axes, pd.concat(reductions).dropna().tolist(), -100.0)
     _speedup_axis(axes)
     sns.despine(ax=axes)
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
