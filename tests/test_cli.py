@@ -188,6 +188,26 @@ def test_a_config_is_checked_without_torch() -> None:
     assert not loaded & {"torch", "torchvision", "sklearn", "pandas", "scipy", "matplotlib", "codecarbon", "numpy"}
 
 
+def test_a_reader_that_leaves_is_no_mistake() -> None:
+    """As ``| head`` does: nobody reads the pipe any more when the command writes."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run(
+        [sys.executable, "-m", "prunebench", "schema"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (1, "")
+
+
+def test_another_broken_pipe_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("prunebench.cli._schema", fail)
+    with pytest.raises(BrokenPipeError):
+        main(["schema"])
+
+
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = architecture()
     save_network(tmp_path / "dense", random_network(network), network)

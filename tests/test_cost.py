@@ -165,6 +165,17 @@ def test_the_training_of_a_network_that_was_taken_over_is_not_known() -> None:
     assert cell(table, "Training (Wh)", row_of(table, criterion="dense")) == "\u2013"
 
 
+def test_the_cost_of_a_training_that_is_not_known_is_a_dash() -> None:
+    suite = energy_suite()
+    suite.results += [(*Suite.network(*DENSE, replicate), "training", "epochs", 0.0, "file") for replicate in (0, 1)]
+    table = cost.TABLES["cost"](suite.tables())
+    dense, pruned = row_of(table, criterion="dense"), row_of(table, criterion="cka")
+    for header, shown in (("Training energy (kWh)", "0.300 (e)"), ("Training CO2e (kg)", "0.120 (e)")):
+        assert cell(table, header, dense) == "\u2013" and cell(table, header, pruned) == shown
+    trained = cost.TABLES["cost"](energy_suite().tables())
+    assert cell(trained, "Training energy (kWh)", row_of(trained, criterion="dense")) == "2.00 (e)"
+
+
 @pytest.mark.parametrize(("method", "mark"), [("measured", "(m)"), ("estimated", "(e)"), ("", "(?)")])
 def test_every_energy_is_marked(method: str, mark: str) -> None:
     table = energy.TABLES["energy"](energy_suite(method=method).tables())

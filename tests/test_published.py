@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from prunebench import published
 from prunebench.errors import PrunebenchError
+from prunebench.evaluation.energy import EVALUATION
 from prunebench.reporting import drawing, figures
 from prunebench.reporting import published as side
 from prunebench.reporting.collect import MEASURED_COLUMNS, RESULT_COLUMNS, Tables
@@ -62,7 +63,8 @@ def energy(saved: dict[tuple[str, str, str], float]) -> pd.DataFrame:
             "estimated",
         )
         for key, percent in {DENSE: 0.0, **saved}.items()
-        for quantity in ("inference_energy_joules_per_image", "inference_emissions_ug_per_image")
+        for quantity in EVALUATION.quantities
+        if quantity in ("inference_net_energy_joules_per_image", "inference_net_emissions_ug_per_image")
     ]
     return pd.DataFrame(found, columns=list(MEASURED_COLUMNS))
 
@@ -155,6 +157,23 @@ def test_claims_meet_the_best_of_the_same_method() -> None:
     assert (best["criterion"], best["found_by"]) == ("consensus", "estimated")
     missing = data.loc["robust_accuracy_change_pp"]
     assert math.isnan(missing["value"]) and missing["candidates"] == 0
+
+
+def test_what_is_compared_is_what_the_evaluation_declares() -> None:
+    named = [quantity for _, evaluation, quantity, _ in side._COMPARABLE.values() if evaluation == "energy"]
+    assert len(named) == 2 and set(named) <= set(EVALUATION.quantities)
+    assert "net" in side.TABLES["claims"](tables(rows())).caption
+
+
+def test_networks_that_lost_filters_too_are_not_of_a_method_that_removes_layers() -> None:
+    results = rows()
+    mixed = results["criterion"].isin(["cka", "consensus"]) & (results["schedule"] == "one-shot")
+    results.loc[mixed, "schedule"] = "one-shot-filters"
+    data = side.side_by_side(results)
+    assert "same criterion" in set(data["match"]) and "one-shot-filters" not in set(data["schedule"])
+    saved = energy({("one-shot-filters", "consensus", "blocks15"): 40.0, ("one-shot", "consensus", "blocks15"): 30.0})
+    best = side.claimed(tables(results, saved)).set_index("claim").loc["energy_change_percent"]
+    assert best["value"] == pytest.approx(-30.0) and best["candidates"] == 1
 
 
 def test_tables_show_notes_and_dashes() -> None:

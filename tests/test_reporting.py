@@ -19,6 +19,7 @@ import pytest
 from prunebench import artifacts, reporting
 from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
+from prunebench.evaluation.energy import EVALUATION
 from prunebench.reporting import collect, comparison, cost, drawing, figures, formats, tables
 from prunebench.reporting.collect import NetworkFolder
 
@@ -33,6 +34,8 @@ PROVENANCE = {
     "created": "2026-01-01T00:00:00+00:00",
 }
 DENSE_ACCURACY = 90.0
+# Net energy and emissions of inference, by the names that the evaluation declares.
+ENERGY = tuple(name for name in EVALUATION.quantities if name.startswith("inference_net_"))
 EVERY_SUITE = reporting.shown(reporting.TABLES, ["latency", "energy"])
 
 
@@ -177,7 +180,7 @@ def build_suite(
             ),
             (
                 "energy",
-                {"inference_energy_joules_per_image": 0.75, "inference_emissions_ug_per_image": 0.1},
+                dict(zip(ENERGY, (0.75, 0.1), strict=True)),
                 {"energy_method": "measured"},
             ),
         ):
@@ -260,7 +263,7 @@ def test_measured_values_reach_every_network_with_the_architecture(tidy: Path) -
     assert set(latency["method"]) == {""}
     methods = frame.groupby("quantity")["method"].unique().to_dict()
     assert methods["energy_kwh"] == ["estimated"]
-    assert methods["inference_emissions_ug_per_image"] == ["measured"]
+    assert methods[ENERGY[1]] == ["measured"]
     scoring = frame[(frame["evaluation"] == "scoring") & (frame["criterion"] == "consensus")]
     assert set(scoring["quantity"]) == {"seconds", "forward_passes", "backward_passes", "images"}
 
@@ -354,7 +357,8 @@ def test_losses_of_the_oracle_and_their_cost_are_collected(full_tidy: Path) -> N
     methods = spent.groupby("quantity")["method"].unique().map(list).to_dict()
     assert methods == {"energy_kwh": ["estimated"], "emissions_kg": ["estimated"], "duration_s": [""]}
     # It is no cost of the dense network.
-    assert not [column for column in cost.summarise_cost(collect.read_tables(full_tidy).measured) if "oracle" in column]
+    read = collect.read_tables(full_tidy)
+    assert not [column for column in cost.summarise_cost(read.measured, read.results) if "oracle" in column]
 
 
 def test_an_oracle_that_the_config_does_not_know_is_left_out(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from prunebench.reporting import robustness, robustness_figures
-from prunebench.reporting.collect import RESULT_COLUMNS, Tables
+from prunebench.reporting import robustness, robustness_figures, statistics
+from prunebench.reporting.collect import DENSE_COLUMNS, RESULT_COLUMNS, Tables
 from prunebench.reporting.drawing import style
-from prunebench.reporting.formats import to_latex, to_markdown
+from prunebench.reporting.formats import Table, to_latex, to_markdown
+from prunebench.reporting.trace import _patterns
 
 EPS = {"linf": "robust_accuracy_linf_eps{}_255_percent", "l2": "robust_accuracy_l2_eps{}_percent"}
 
@@ -49,7 +51,7 @@ def attacked(
 
 def tables(rows: list[dict[str, Any]]) -> Tables:
     results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).drop_duplicates().reset_index(drop=True)
-    empty = pd.DataFrame()
+    empty = pd.DataFrame(columns=list(DENSE_COLUMNS))
     return Tables(**{name: empty for name in Tables.__dataclass_fields__} | {"results": results})
 
 
@@ -91,7 +93,7 @@ def test_table_tells_different_images_apart_and_marks_what_is_unreliable() -> No
     text = to_markdown(robustness.TABLES["robustness"](small()))
     assert "No attack (PGD) (%)" in text and "No attack (AutoAttack) (%)" in text
     assert "56.2 (u)" in text
-    assert text.count("(u)") == 2  # in a cell and in the caption
+    assert text.count("(u)") == 3  # in a cell and twice in the caption
     row = next(line for line in text.splitlines() if "| random" in line)
     assert "56.0 ± 2.8" in row and "100 / –" in row and "2 / –" in row
     assert "100 / 64" in text and "2 / 1" in text
@@ -106,7 +108,7 @@ def test_attacks_on_the_same_images_share_a_column() -> None:
     text = to_markdown(robustness.TABLES["robustness"](tables(rows)))
     assert "No attack (FGSM, PGD) (%)" in text
     last = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
-    assert last == ["dense", "dense", "0.00", "98.0", "50.0", "40.0", "100", "1"]
+    assert last == ["dense", "dense", "0.00", "98.0", "50.0", "40.0", *["–"] * 4, "100", "1"]
 
 
 def test_an_attack_that_a_weaker_one_outdoes_is_marked() -> None:
@@ -121,14 +123,90 @@ def test_an_attack_that_a_weaker_one_outdoes_is_marked() -> None:
     assert list(zip(flagged["criterion"], flagged["attack"], strict=True)) == [("dense", "autoattack")]
 
 
+def test_an_attack_that_fgsm_outdoes_is_marked_without_pgd() -> None:
+    key = EPS["linf"].format("8")
+    rows = attacked(network(0, "dense"), "fgsm", {key: 40}, 98) + attacked(network(0, "dense"), "autoattack", {key: 41}, 98)
+    rows += attacked(network(0, "cka"), "fgsm", {key: 41}, 98) + attacked(network(0, "cka"), "autoattack", {key: 40}, 98)
+    networks = robustness.by_network(tables(rows).results)
+    flagged = networks[networks["unreliable"] > 0]
+    assert list(zip(flagged["criterion"], flagged["attack"], strict=True)) == [("dense", "autoattack")]
+    # The same where PGD ran on another network alone.
+    rows += attacked(network(1, "dense"), "pgd", {key: 30}, 98)
+    networks = robustness.by_network(tables(rows).results)
+    assert networks["unreliable"].sum() == 1
+
+
+def compared(of: dict[str, list[float]], without: tuple[str, int] | None = None, dataset: str = "digits") -> list[dict[str, Any]]:
+    """PGD at two distances: at 1/255 the dense network keeps half, at 8/255 nothing; criteria keep so much more in each replicate."""
+    rows: list[dict[str, Any]] = []
+    for criterion, more in {"dense": [0.0] * 3, **of}.items():
+        for replicate, each in enumerate(more):
+            if (criterion, replicate) != without:
+                kept = {EPS["linf"].format("1"): 48 + replicate + each, EPS["linf"].format("8"): 0.0}
+                rows += attacked({**network(replicate, criterion), "dataset": dataset}, "pgd", kept, 96)
+    return rows
+
+
+def cells(table: Table, criterion: str) -> dict[str, str]:
+    (row,) = [row for _, row in table.data[table.data["criterion"] == criterion].iterrows()]
+    return {column.header: column.cell(row) for column in table.columns}
+
+
+def test_differences_to_dense_and_random_are_paired_and_adjusted() -> None:
+    rows = compared({"cka": [4.0, 4.1, 3.9], "taylor": [1.0, -2.0, 1.5], "random": [-1.0, -1.0, -1.5]})
+    table = robustness.TABLES["robustness"](tables(rows))
+    cka, dense = cells(table, "cka"), cells(table, "dense")
+    # t(2) = 4.303 times 0.1 / sqrt(3).
+    assert cka["PGD 1/255 against dense (pp)"] == "+4.00 [+3.75, +4.25], better"
+    assert cka["PGD 1/255 against random (pp)"].endswith("], better")
+    assert cells(table, "taylor")["PGD 1/255 against dense (pp)"].endswith("], undecided")
+    assert cells(table, "random")["PGD 1/255 against random (pp)"] == "–"
+    assert dense["PGD 1/255 against dense (pp)"] == dense["PGD 1/255 against random (pp)"] == "–"
+    own = table.data.set_index("criterion")
+    test = statistics.compare(tables(rows).results, "random", "pgd", EPS["linf"].format("1")).set_index("criterion")
+    assert own.loc["cka", "pgd_against_random_p_holm"] == test.loc["cka", "p_holm"] > test.loc["cka", "p_value"]
+    assert "a family is the criteria of one point under one attack" in table.caption
+
+
+def test_fewer_pairs_than_replicates_are_said() -> None:
+    rows = compared({"cka": [4.0, 4.1, 3.9], "random": [-1.0, -1.0, -1.5]}, without=("random", 0))
+    table = robustness.TABLES["robustness"](tables(rows))
+    assert cells(table, "cka")["PGD 1/255 against random (pp)"].endswith("(n = 2)")
+    assert "(n = " not in cells(table, "cka")["PGD 1/255 against dense (pp)"]
+
+
+def test_each_dataset_is_compared_at_its_own_main_distance() -> None:
+    rows = compared({"cka": [4.0, 4.1, 3.9]})
+    turned = {EPS["linf"].format("1"): EPS["linf"].format("8"), EPS["linf"].format("8"): EPS["linf"].format("1")}
+    other = [
+        {**row, "quantity": turned.get(row["quantity"], row["quantity"])}
+        for row in compared({"cka": [4.0, 4.1, 3.9]}, dataset="other")
+    ]
+    table = robustness.TABLES["robustness"](tables(rows + other))
+    assert "(digits, resnet32: PGD 1/255; other, resnet32: PGD 8/255)" in table.caption
+    column = next(column for column in table.columns if column.header == "PGD against dense (pp)")
+    texts = [column.cell(row) for _, row in table.data[table.data["criterion"] == "cka"].iterrows()]
+    assert texts == ["+4.00 [+3.75, +4.25], better"] * 2
+
+
+def test_the_caption_says_where_replicates_share_a_dense_network() -> None:
+    made = small()
+    own = [("test", "digits", "resnet32", replicate, "the same weights", "") for replicate in (0, 1)]
+    shared = replace(made, dense_networks=pd.DataFrame(own, columns=list(DENSE_COLUMNS)))
+    assert "share a dense network" in robustness.TABLES["robustness"](shared).caption
+    assert "share a dense network" not in robustness.TABLES["robustness"](made).caption
+
+
 def test_every_value_column_says_where_its_cells_come_from() -> None:
     table = robustness.TABLES["robustness"](small())
     without = [column.header for column in table.columns if not column.origins]
     assert without == ["Point", "Criterion"]
     results = small().results
+    (_, first), *_ = table.data.iterrows()
     for column in table.columns:
         for origin in column.origins:
-            same = (results["evaluation"] == origin.evaluation) & (results["quantity"] == origin.quantity)
+            (quantity,) = _patterns(origin.quantity, first)
+            same = (results["evaluation"] == origin.evaluation) & (results["quantity"] == quantity)
             assert same.any(), (column.header, origin)
 
 
@@ -142,7 +220,7 @@ def test_a_suite_without_attacks_has_an_empty_table_and_notes() -> None:
 
 def test_main_distance_is_where_the_dense_network_keeps_half() -> None:
     networks = robustness.by_network(small().results)
-    assert robustness_figures.main_threat(networks[networks["attack"] == "pgd"]) == "linf_eps1_255"
+    assert robustness.main_threat(networks[networks["attack"] == "pgd"]) == "linf_eps1_255"
 
 
 def many() -> Tables:

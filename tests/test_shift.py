@@ -220,6 +220,22 @@ def test_one_replicate_has_no_verdict() -> None:
     assert found["Corruption error (%)"] == "34.00"
 
 
+def test_a_column_with_fewer_replicates_says_so() -> None:
+    tables = suite()
+    results, accuracy = tables.results, tables.results["quantity"] == "cross_entropy_nats"
+    pruned = (results["criterion"] == "consensus") & (results["operating_point"] == "blocks5")
+    ece = results["quantity"] == shift.ECE
+    gone = accuracy & pruned & (results["replicate"] == 0) | ece & pruned & (results["replicate"] == 2)
+    results = results[~(gone | accuracy & (results["criterion"] == "cka"))]
+    table = shift.TABLES["calibration"](replace(tables, results=results))
+    found = cells(table, "consensus")
+    assert found["n"] == "3" and found["Confidence (%)"] == "4.20"
+    assert found["NLL (nats)"] == "2.550 ± 0.141 (n = 2)" and found["ECE (%)"] == "4.10 ± 0.14 (n = 2)"
+    assert found["ECE against dense (pp)"].startswith("+2.10 [") and found["ECE against dense (pp)"].endswith("(n = 2)")
+    assert cells(table, "cka")["NLL (nats)"] == NOTHING
+    assert "(n = " not in "".join(cells(table, "random").values())
+
+
 def test_the_table_of_calibration_shows_the_likelihood_of_accuracy() -> None:
     table = shift.TABLES["calibration"](suite())
     found = cells(table, "consensus", "blocks2")

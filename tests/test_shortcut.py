@@ -330,6 +330,7 @@ def made_up() -> pd.DataFrame:
 
 def tables_of(results: pd.DataFrame) -> collect.Tables:
     others = {field.name: results.iloc[:0] for field in fields(collect.Tables)}
+    others["dense_networks"] = pd.DataFrame(columns=list(collect.DENSE_COLUMNS))
     return collect.Tables(**{**others, "results": results})
 
 
@@ -345,6 +346,14 @@ def test_rows_are_those_of_planted_datasets_with_their_control_beside() -> None:
     dense = table[(table["dataset"] == "digits_shortcut") & (table["schedule"] == "dense")].iloc[0]
     assert dense["gap_pp_mean"] == pytest.approx(11) and math.isnan(dense["gap_against_dense_pp"])
     assert dense["agreement_percent"] == 95 and dense["n"] == 3
+
+
+def test_the_caption_says_where_replicates_share_a_dense_network() -> None:
+    results = made_up()
+    own = [("s", "digits_shortcut", "resnet20", replicate, "the same weights", "") for replicate in range(3)]
+    shared = replace(tables_of(results), dense_networks=pd.DataFrame(own, columns=list(collect.DENSE_COLUMNS)))
+    assert "Replicates of digits_shortcut, resnet20 share a dense network" in shortcut.TABLES["shortcut"](shared).caption
+    assert "share a dense network" not in shortcut.TABLES["shortcut"](tables_of(results)).caption
 
 
 def test_without_a_control_and_without_a_planted_dataset_there_is_a_table_too() -> None:

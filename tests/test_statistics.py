@@ -205,6 +205,15 @@ def test_bold_are_the_best_and_those_that_cannot_be_told_from_it_only_if_anythin
     assert statistics.among_best(results_of({"best": best[:1], "poor": poor[:1]})) == set(), "one replicate tells nothing"
 
 
+def test_what_could_not_be_tested_against_the_best_is_not_bold() -> None:
+    generator = np.random.default_rng(5)
+    best, poor = noise(0.02, generator), noise(-3, generator)
+    always = [[value - 1] for (value,) in best]
+    found = statistics.among_best(results_of({"best": best, "poor": poor, "once": [[80.0]], "always": always, "same": best}))
+    # One common replicate, and a difference without spread, leave nothing to test; the same networks are as good.
+    assert {key[-1] for key in found} == {"best", "same"}
+
+
 def test_bold_seldom_marks_a_winner_where_there_is_none() -> None:
     generator = np.random.default_rng(6)
     values = [{f"c{i}": noise(0, generator, 4) for i in range(5)} for _ in range(100)]

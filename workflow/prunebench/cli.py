@@ -6,6 +6,7 @@ import argparse
 import fcntl
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -428,11 +429,33 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _reader_left() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except OSError:
+        # No file, as in tests.
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a user's mistake ends in one line on standard error and exit status 2."""
+    """Run a command; a user's mistake ends in one line on standard error and exit status 2.
+
+    If the reader of the output leaves, as ``| head`` does, the command ends without a word, with exit status 1.
+    """
     options = parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_left():
+            # Some other pipe, such as a worker's: that is a failure to be seen.
+            raise
+        # Python flushes once more at exit (docs.python.org/3/library/signal.html, note on SIGPIPE).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except PrunebenchError as error:
         print(f"prunebench: {error}", file=sys.stderr)
         sys.exit(2)

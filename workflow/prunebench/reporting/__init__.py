@@ -42,8 +42,8 @@ TABLES = {
     "versus_dense": Place("2. Accuracy", "paired comparison with the dense network", "comparison"),
     "ranks": Place("2. Accuracy", "ranks of criteria over many replicates", "ranks", of=("ranks",)),
     "published": Place("2. Accuracy", "published figures beside what was reproduced", "published", of=("published",)),
-    "quality": Place("3. Decisions", "how good is a criterion? (oracle)", "tables", of=("oracle",)),
-    "consensus_parts": Place("3. Decisions", "what each metric contributes to the consensus", "tables", of=("consensus",)),
+    "quality": Place("3. Decisions", "how good is a criterion? (oracle)", "decisions", of=("oracle",)),
+    "consensus_parts": Place("3. Decisions", "what each metric contributes to the consensus", "decisions", of=("consensus",)),
     "audit": Place("3. Decisions", "which blocks went between delivered networks", "audit", of=("audit",)),
     "audit_agreement": Place(
         "3. Decisions", "delivered networks: what each criterion would have removed", "audit", of=("audit_choices",)

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from prunebench.load import CROWDED_CORES, CROWDED_GPU_PERCENT
-from prunebench.reporting.collect import ORACLE, SCORING, TRAINING, Tables
-from prunebench.reporting.display import criterion_order, natural, sort_for_display
+from prunebench.reporting.collect import DENSE, ORACLE, SCORING, TRAINING, Tables
+from prunebench.reporting.display import criterion_order, natural, select, sort_for_display
 from prunebench.reporting.formats import PLUS_MINUS, Column, Origin, Table, compact, mean_sd, number, significant
 from prunebench.reporting.statistics import POINT
 
@@ -50,6 +50,21 @@ def by_replicate(measured: pd.DataFrame) -> pd.DataFrame:
     return wide.reset_index()
 
 
+def without_taken_over(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``by_replicate``, with ``nan`` for the training of dense networks that were taken over.
+
+    Such a network has no epochs here: what its training took is not known, whatever the job that took it over did.
+    """
+    same = ["dataset", "model", "replicate"]
+    epochs = select(results, TRAINING, "epochs")
+    taken = epochs[(epochs["value"] == 0) & (epochs["schedule"] == DENSE)].set_index(same).index
+    of_taken = (frame["schedule"] == DENSE) & pd.MultiIndex.from_frame(frame[same]).isin(taken)
+    numbers = [name for name in frame.columns if name.startswith(f"{TRAINING}.") and not name.endswith(".method")]
+    frame = frame.copy()
+    frame.loc[of_taken, numbers] = math.nan
+    return frame
+
+
 def _joined(words: pd.Series) -> str:
     return " and ".join(sorted({word for text in words for word in text.split(" and ")}))
 
@@ -66,12 +81,12 @@ def _beside_other_work(rows: pd.DataFrame, keys: list[str]) -> pd.Series:
     return words.mask((load > CROWDED_CORES) | (gpu > CROWDED_GPU_PERCENT), "yes")
 
 
-def summarise_cost(measured: pd.DataFrame) -> pd.DataFrame:
-    """The columns of ``by_replicate``, mean over replicates (after that over draws)."""
+def summarise_cost(measured: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """The columns of ``by_replicate``, mean over replicates (after that over draws); see ``without_taken_over``."""
     replicates = by_replicate(measured)
     if replicates.empty:
         return pd.DataFrame(columns=[*NETWORK, "blocks_removed", "n"])
-    return over_replicates(replicates)
+    return over_replicates(without_taken_over(replicates, results))
 
 
 def over_replicates(replicates: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +140,7 @@ def design_columns() -> list[Column]:
 
 
 def _cost(tidy: Tables) -> Table:
-    data = summarise_cost(tidy.measured)
+    data = summarise_cost(tidy.measured, tidy.results)
     columns = [
         *design_columns(),
         Column("Blocks removed", lambda row: number(row["blocks_removed"], 0), origins=(Origin("measured"),)),
@@ -134,7 +149,8 @@ def _cost(tidy: Tables) -> Table:
     ]
     caption = (
         "Cost of the networks, mean over replicates. Latency: median time of a forward pass, and its spread. Training: "
-        "training of the dense network, or all fine-tuning of a pruned one. Net: without the power that the idle device draws, where a "
+        "training of the dense network, or all fine-tuning of a pruned one; a dash: the network was taken over. Net: without the "
+        "power that the idle device draws, where a "
         f"counter tells it. {METHOD_MARKS} {LOAD_MARKS} Times and energy hold for the hardware in provenance.csv alone."
     )
     return Table("cost", caption, data, columns)

@@ -26,6 +26,7 @@ from prunebench.reporting.cost import (
     measured_from,
     method_mark,
     over_replicates,
+    without_taken_over,
 )
 from prunebench.reporting.display import ordered_criteria, ordered_schedules, select
 from prunebench.reporting.drawing import cut_below, note
@@ -55,11 +56,7 @@ def energies(tidy: Tables) -> pd.DataFrame:
         once = select(tidy.measured, SCORING, name).groupby([*same, "criterion"])["value"].mean().rename(f"{SCORING}.{name}")
         frame = frame.join(once, on=[*same, "criterion"])
         frame[f"{SCORING}.{name}"] *= frame["scorings"]
-    # A dense network that was taken over has no epochs: what its training took is not known.
-    epochs = select(tidy.results, TRAINING, "epochs")
-    taken = epochs[(epochs["value"] == 0) & (epochs["schedule"] == DENSE)].set_index(same).index
-    of_taken = (frame["schedule"] == DENSE) & pd.MultiIndex.from_frame(frame[same]).isin(taken)
-    frame.loc[of_taken, list(_STAGES[:2])] = math.nan
+    frame = without_taken_over(frame, tidy.results)
     dense = frame[frame["schedule"] == DENSE].set_index(same)
     base = frame[same].join(dense[["training.energy_kwh", _INFERENCE, "energy.beside"]], on=same)
     pruned = frame["schedule"] != DENSE
@@ -207,17 +204,6 @@ def draw_energy(tidy: Tables, title: str) -> Figure:
     schedules = ordered_schedules(pruned["schedule"])
     criteria = ordered_criteria(pruned["criterion"])
     looks = looks_of(criteria)
-    figure = Figure(figsize=(max(6.2, 2.7 * len(schedules) + 1.9), 5.6), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=[1.15, 1], hspace=0.04)
-    above, below = halves
-    panels = above.subplots(1, len(schedules), sharex=True, sharey=True, squeeze=False)[0]
-    for panel, schedule in zip(panels, schedules, strict=True):
-        _reduction_panel(panel, pruned[pruned["schedule"] == schedule], looks)
-        panel.set_title(schedule)
-        panel.set_xlabel("FLOPs reduction (%)")
-    # By a fixed carbon intensity both fall by the same share.
-    panels[0].set_ylabel("Reduction of inference\nenergy and carbon (%)")
-    figure.suptitle(title, fontsize=9.5)
     handles: list[Any] = [Line2D([], [], label=criterion, **_line(looks[criterion])) for criterion in criteria]
     handles.append(Line2D([], [], color="0.35", linestyle=(0, (4, 2)), linewidth=1.0, label="as FLOPs"))
     if pruned["replicate"].nunique() > 1:
@@ -227,6 +213,20 @@ def draw_energy(tidy: Tables, title: str) -> Figure:
         handles.append(
             Line2D([], [], color="none", label="Some were measured beside\nother work, or it is not\nknown (table energy).")
         )
+    # The legend of many criteria is higher than its panels would be.
+    lines = sum(1 + handle.get_label().count("\n") for handle in handles)
+    heights = [max(3.0, 0.15 * lines + 0.4), 2.6]
+    figure = Figure(figsize=(max(6.2, 2.7 * len(schedules) + 1.9), sum(heights)), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=heights, hspace=0.04)
+    above, below = halves
+    panels = above.subplots(1, len(schedules), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, schedule in zip(panels, schedules, strict=True):
+        _reduction_panel(panel, pruned[pruned["schedule"] == schedule], looks)
+        panel.set_title(schedule)
+        panel.set_xlabel("FLOPs reduction (%)")
+    # By a fixed carbon intensity both fall by the same share.
+    panels[0].set_ylabel("Reduction of inference\nenergy and carbon (%)")
+    figure.suptitle(title, fontsize=9.5)
     above.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=2.6, fontsize=7)
     _stage_panel(below, data, schedules)
     return figure

@@ -124,6 +124,19 @@ def interval(low: float, high: float) -> str:
     return f"[{number(low, 2, sign=True)}, {number(high, 2, sign=True)}]"
 
 
+def difference(mean: float, low: float, high: float, verdict: str = "") -> str:
+    """A mean difference, its interval if there is one, and the verdict: ``+1.20 [+0.40, +2.00], better``; a dash for ``nan``."""
+    if math.isnan(mean):
+        return NOTHING
+    bounds = "" if math.isnan(low) else f" {interval(low, high)}"
+    return number(mean, 2, sign=True) + bounds + (f", {verdict}" if verdict else "")
+
+
+def fewer(count: float, n: float) -> str:
+    """`` (n = 2)``, to stand behind a number that was made from fewer replicates than its row says; else nothing."""
+    return f" (n = {compact(count)})" if 0 < count < n else ""
+
+
 def p_text(value: float) -> str:
     """A p value with three decimals; smaller ones as ``<0.001``."""
     if math.isnan(value):

@@ -98,6 +98,11 @@ def paired_comparison(differences: Sequence[float]) -> PairedComparison:
     )
 
 
+def is_tie(differences: Sequence[float]) -> bool:
+    """Whether there are two differences at least and all are zero: no test says so, but nothing is to be told apart."""
+    return len(differences) > 1 and float(np.abs(differences).max()) <= _NO_SPREAD
+
+
 def bootstrap_interval(differences: Sequence[float]) -> tuple[float, float]:
     """The studentised bootstrap interval of a mean (Efron and Tibshirani 1993, section 12.5), 9999 resamples with a fixed seed.
 

@@ -20,6 +20,7 @@ from prunebench.reporting.drawing import legend_grid, note, text_inches
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import NOTHING, Column, Origin, Table, mean_sd, number
 
+FILTERS = "one-shot-filters"
 SAME = 0.02
 """FLOPs reductions are the same if they differ by no more points: published ones are rounded to 0.01."""
 NEAR = 5.0
@@ -37,8 +38,8 @@ CLAIM_COLUMNS = [
 ]
 # What is comparable with a claim here: tidy table, evaluation, quantity (patterns end in *), and whether the change is relative.
 _COMPARABLE = {
-    "energy_change_percent": ("measured", "energy", "inference_energy_joules_per_image", True),
-    "carbon_change_percent": ("measured", "energy", "inference_emissions_ug_per_image", True),
+    "energy_change_percent": ("measured", "energy", "inference_net_energy_joules_per_image", True),
+    "carbon_change_percent": ("measured", "energy", "inference_net_emissions_ug_per_image", True),
     "robust_accuracy_change_pp": ("results", "*", "robust_accuracy_*_percent", False),
 }
 
@@ -84,8 +85,14 @@ def _matches(figure: published.Figure, networks: pd.DataFrame) -> list[tuple[str
 
 def _is_by(figure: published.Figure, frame: pd.DataFrame) -> pd.Series[bool]:
     """Which rows are of the method that published a figure: of a file of its own, or of the criterion of that name."""
-    pairs = zip(frame["schedule"], frame["criterion"], strict=True)
-    found = [figure.delivered_as(name) if schedule == DELIVERED else name == figure.slug for schedule, name in pairs]
+
+    def of_it(schedule: str, name: str) -> bool:
+        if schedule == DELIVERED:
+            return figure.delivered_as(name)
+        # A network that lost filters after its blocks is none of a method that removes whole layers.
+        return name == figure.slug and not (schedule == FILTERS and figure.kind == "layer")
+
+    found = [of_it(schedule, name) for schedule, name in zip(frame["schedule"], frame["criterion"], strict=True)]
     return pd.Series(found, index=frame.index, dtype=bool)
 
 
@@ -126,7 +133,8 @@ def _published(tidy: Tables) -> Table:
         "Published changes of test accuracy beside what was reproduced, in percentage points (pp) against the unpruned network. "
         f"Same network: a file of the method itself, its FLOPs reduction within {SAME} points. Same criterion: the criterion of that name, "
         f"followed here with the training of this suite, at the nearest FLOPs reduction, at most {NEAR:g} points away; it is another "
-        "network, trained for another time. Here: mean and standard deviation over n replicates. A dash: nothing here is comparable. "
+        "network, trained for another time; networks that lost filters too are not set beside methods that remove layers. Here: "
+        "mean and standard deviation over n replicates. A dash: nothing here is comparable. "
         "Published figures of other methods are as the CKA paper's slides cite them; none has an interval. The source of each is in "
         "the CSV file."
     )
@@ -222,8 +230,9 @@ def _claims(tidy: Tables) -> Table:
     caption = (
         "Upper bounds that the abstract of the Consensus paper claims (arXiv:2411.14345) beside the most favourable mean here, over the "
         "networks of the same method and the quantities that fit: the change against the dense network of the same replicate, mean over n "
-        "replicates. It is the best of so many, so it flatters, as an upper bound does. Energy and carbon here are of inference; (m) "
-        "measured, (e) estimated from nominal power. A dash: nothing here is comparable."
+        "replicates. It is the best of so many, so it flatters, as an upper bound does. Energy and carbon here are of inference, "
+        "net: without the power that the idle device draws, where a counter tells it; (m) measured, (e) estimated from nominal "
+        "power. A dash: nothing here is comparable."
     )
     return Table("claims", caption, claimed(tidy), columns, group=("dataset", "model"), rule_after=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,13 +14,16 @@ import pandas as pd
 from prunebench import artifacts
 from prunebench.reporting import statistics
 from prunebench.reporting.collect import DENSE, Tables
+from prunebench.reporting.comparison import conditional
 from prunebench.reporting.display import sort_for_display
-from prunebench.reporting.formats import PLUS_MINUS, Column, Origin, Table, compact, mean_sd, number
+from prunebench.reporting.formats import PLUS_MINUS, Column, Origin, Table, compact, difference, fewer, mean_sd, number
 
 ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "autoattack": "AutoAttack"}
 _NETWORK = [*statistics.POINT, "criterion"]
 _KEYS = [*_NETWORK, "replicate", "draw"]
 _FOUND = ("flops_reduction_percent", "attack", "threat", "norm", "size", "robust", "clean", "images", "unreliable", "change_pp")
+AGAINST = (DENSE, "random")
+_TESTED = {"mean_difference": "pp", "ci_low": "low", "ci_high": "high", "n": "n", "p_holm": "p_holm", "verdict": "verdict"}
 _ROBUST = re.compile(r"robust_accuracy_((linf|l2)_eps([\d.e+-]+?)(_255)?)_percent")
 NORMS = {"linf": "L\u221e", "l2": "L2"}
 
@@ -69,7 +73,9 @@ def _outdone(rows: pd.DataFrame) -> pd.Series:
     """Whether a weaker attack on the same images of the same network leaves less: then the stronger one went astray."""
     same = [*_KEYS, "threat", "images"]
     robust = rows.pivot(index=same, columns="attack", values="robust").reindex(columns=list(ATTACKS))
-    least = robust.cummin(axis=1).shift(axis=1).reset_index().melt(id_vars=same, value_name="least", var_name="attack")
+    least = (
+        robust.cummin(axis=1).ffill(axis=1).shift(axis=1).reset_index().melt(id_vars=same, value_name="least", var_name="attack")
+    )
     found = rows[[*same, "attack"]].merge(least, on=[*same, "attack"], how="left")["least"]
     return pd.Series(rows["robust"].to_numpy() > found.to_numpy(dtype=float), index=rows.index)
 
@@ -77,6 +83,17 @@ def _outdone(rows: pd.DataFrame) -> pd.Series:
 def ordered_threats(networks: pd.DataFrame) -> list[str]:
     """The distances by norm (L-infinity first) and size."""
     return sorted(set(networks["threat"]), key=lambda threat: (distance(threat)[0] != "linf", distance(threat)[1]))
+
+
+def main_threat(networks: pd.DataFrame) -> str:
+    """The distance at which the dense network keeps nearest to half of what it has without attack: there is most to gain and to lose.
+
+    Without dense networks those that are there decide.
+    """
+    dense = networks[networks["schedule"] == DENSE]
+    share = (dense if len(dense) else networks).groupby("threat")[["robust", "clean"]].mean()
+    distances = (share["robust"] / share["clean"].clip(lower=1e-9) - 0.5).abs()
+    return min(ordered_threats(networks), key=lambda threat: distances.get(threat, math.inf))
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -88,7 +105,8 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns of the network, ``blocks_removed``, ``flops_reduction_percent``, and for each attack that was run ``<attack>_images``,
         ``<attack>_n``, ``<attack>_clean_mean``, ``<attack>_clean_sd``, and for each distance ``<attack>_<threat>_mean``, ``..._sd`` and
-        ``..._unreliable`` (whether any of the networks is flagged).
+        ``..._unreliable`` (whether any of the networks is flagged); ``<attack>_main``, the distance of ``main_threat`` for this dataset
+        and model, and of the robust accuracy there for ``against`` = ``dense`` and ``random`` the columns of ``_versus``.
     """
     networks = by_network(results)
     if networks.empty:
@@ -107,7 +125,29 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
             summary[f"{attack}_{threat}_mean"], summary[f"{attack}_{threat}_sd"] = groups.mean(), groups.std(ddof=1)
             flagged = mine[mine["threat"] == threat].groupby(_NETWORK)["unreliable"].max() > 0
             summary[f"{attack}_{threat}_unreliable"] = flagged.reindex(summary.index, fill_value=False)
+        summary = summary.join(_versus(results, attack, mine))
     return sort_for_display(summary.reset_index())
+
+
+def _versus(results: pd.DataFrame, attack: str, networks: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences of robust accuracy to the dense network and to random removal, each dataset and model at its main distance.
+
+    Returns:
+        By network: ``<attack>_main``, and for each ``against``, with the stem ``<attack>_against_<against>``: ``<stem>_pp``, the mean
+        paired difference, ``<stem>_low`` and ``<stem>_high`` of its 95 % t interval (not adjusted), ``<stem>_n`` pairs,
+        ``<stem>_p_holm``, adjusted over the criteria of one operating point, and ``<stem>_verdict``; missing where there is no pair.
+    """
+    found = []
+    for (dataset, model), here in networks.groupby(["dataset", "model"]):
+        threat = main_threat(here)
+        mine = results[(results["dataset"] == dataset) & (results["model"] == model)]
+        table = here[_NETWORK].drop_duplicates().set_index(_NETWORK).assign(**{f"{attack}_main": threat})
+        for against in AGAINST:
+            stem = f"{attack}_against_{against}"
+            tests = statistics.compare(mine, against, attack, f"robust_accuracy_{threat}_percent").set_index(_NETWORK)
+            table = table.join(tests[list(_TESTED)].rename(columns={name: f"{stem}_{short}" for name, short in _TESTED.items()}))
+        found.append(table)
+    return pd.concat(found)
 
 
 def _table(tables: Tables) -> Table:
@@ -136,6 +176,7 @@ def _table(tables: Tables) -> Table:
                 )
                 header = f"{ATTACKS[attack]} {distance(threat)[2]} (%)"
                 columns.append(Column(header, partial(_robust, f"{attack}_{threat}"), origins=origins))
+    columns += [_difference(data, attack, against) for attack in attacks for against in AGAINST]
     counts = tuple(Origin("results", attack, "images") for attack in attacks)
     columns.append(Column("Images", partial(_counts, attacks, "images"), origins=counts))
     columns.append(Column("n", partial(_counts, attacks, "n"), origins=counts))
@@ -146,9 +187,51 @@ def _table(tables: Tables) -> Table:
         f"{PLUS_MINUS} standard deviation over n replicates; criteria that draw at random enter with the mean over their draws. "
         f"Images and n: one number, or those of {order} where they differ; then the attacks saw different images and cannot be "
         "compared with each other. A dash: not attacked. (u): for one of the networks there are signs that the attack overestimates "
-        "robustness; a weaker attack that leaves less of the same images is one. No attack proves robustness."
+        "robustness; a weaker attack that leaves less of the same images is one. No attack proves robustness. Against dense and "
+        "against random: mean paired difference of "
+        "robust accuracy in the same replicate, in percentage points (pp), its 95 % t interval (not adjusted), and the verdict of "
+        "the paired "
+        "t test after Holm's adjustment; a family is the criteria of one point under one attack against one baseline, so that it does "
+        "not reach over points, attacks or the two baselines. Each attack is compared at one distance, its main one, at which the dense "
+        f"network keeps nearest to half of its accuracy{_main_distances(data, attacks)}; (n = ...): fewer pairs than n. The tests say "
+        "nothing of another choice of images, and a difference is worth no more than an accuracy that is marked (u)."
     )
-    return Table("robustness", caption, data, columns)
+    return Table("robustness", caption + conditional(tables), data, columns)
+
+
+def _mains(data: pd.DataFrame, attack: str) -> list[str]:
+    """The main distances of an attack, one for each dataset and model, those that differ."""
+    return list(data[f"{attack}_main"].dropna().unique())
+
+
+def _main_distances(data: pd.DataFrame, attacks: Sequence[str]) -> str:
+    """What to add to the caption where datasets and models have other main distances, so that no head can name them."""
+    several = [attack for attack in attacks if len(_mains(data, attack)) > 1]
+    if not several:
+        return ""
+    found = []
+    for (dataset, model), rows in data.groupby(["dataset", "model"], sort=False):
+        main = [f"{ATTACKS[attack]} {distance(threat)[2]}" for attack in several for threat in _mains(rows, attack)]
+        found.append(f"{dataset}, {model}: {', '.join(main)}")
+    return f" ({'; '.join(found)})"
+
+
+def _difference(data: pd.DataFrame, attack: str, against: str) -> Column:
+    """The paired difference at the main distance, its interval and the verdict."""
+    stem = f"{attack}_against_{against}"
+    mains = _mains(data, attack)
+    where = f"{ATTACKS[attack]} {distance(mains[0])[2]}" if len(mains) == 1 else ATTACKS[attack]
+    quantity = f"robust_accuracy_{{{attack}_main}}_percent"
+
+    def cell(row: Any) -> str:
+        text = difference(row[f"{stem}_pp"], row[f"{stem}_low"], row[f"{stem}_high"], row[f"{stem}_verdict"])
+        return text if math.isnan(row[f"{stem}_n"]) else text + fewer(row[f"{stem}_n"], row[f"{attack}_n"])
+
+    # A verdict is adjusted over all criteria of the point, among them the baseline that it was compared with.
+    family = Origin("results", attack, quantity, criterion="*")
+    dense = (Origin("results", attack, quantity, schedule=DENSE),) if against == DENSE else ()
+    baseline = () if against == DENSE else (Origin("results", attack, quantity, criterion=against),)
+    return Column(f"{where} against {against} (pp)", cell, origins=(family, *dense, *baseline))
 
 
 def _is_mean(attack: str, column: str) -> bool:

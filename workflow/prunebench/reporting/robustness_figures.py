@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,18 +18,7 @@ from prunebench.reporting.display import ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import note, nothing_in
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import PLUS_MINUS
-from prunebench.reporting.robustness import ATTACKS, NORMS, by_network, distance, ordered_threats
-
-
-def main_threat(networks: pd.DataFrame) -> str:
-    """The distance at which the dense network keeps nearest to half of what it has without attack: there is most to gain and to lose.
-
-    Without dense networks those that are there decide.
-    """
-    dense = networks[networks["schedule"] == DENSE]
-    share = (dense if len(dense) else networks).groupby("threat")[["robust", "clean"]].mean()
-    distances = (share["robust"] / share["clean"].clip(lower=1e-9) - 0.5).abs()
-    return min(ordered_threats(networks), key=lambda threat: distances.get(threat, math.inf))
+from prunebench.reporting.robustness import ATTACKS, NORMS, by_network, distance, main_threat
 
 
 def _changes(tables: Tables, title: str) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from prunebench.reporting import statistics
 from prunebench.reporting.collect import DENSE, Tables
 from prunebench.reporting.comparison import conditional
 from prunebench.reporting.display import select, sort_for_display
-from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, compact, interval, mean_sd, number
+from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, compact, difference, fewer, mean_sd, number
 
 CORRUPTIONS, NATURAL, CALIBRATION = "corruptions", "natural_shift", "calibration"
 MEAN, CLEAN, ECE = "mean_corruption_error_percent", "clean_error_percent", "expected_calibration_error_percent"
@@ -57,9 +56,10 @@ def summarise(
         compared: quantities of the evaluation that are compared with the dense network's.
 
     Returns:
-        ``n`` replicates; for each column ``<column>_mean`` and ``<column>_sd`` over replicates, after the mean over draws; for each
+        ``n`` replicates that were evaluated; for each column ``<column>_mean`` and ``<column>_sd`` over the ``<column>_n`` replicates
+        that have it, after the mean over draws; for each
         quantity that is compared ``<quantity>_change``, the mean paired difference, ``..._change_low`` and ``..._change_high`` of its
-        95 % t interval (not adjusted), and ``..._change_verdict`` after Holm's adjustment.
+        95 % t interval (not adjusted), ``..._change_n`` pairs, and ``..._change_verdict`` after Holm's adjustment.
     """
     networks = by_network(results, evaluation, quantities)
     columns = [*quantities, FLOPS[1], "blocks_removed"]
@@ -69,12 +69,19 @@ def summarise(
     table["n"] = groups["replicate"].nunique()
     for column in quantities:
         table[f"{column}_mean"], table[f"{column}_sd"] = groups[column].mean(), groups[column].std(ddof=1)
+        table[f"{column}_n"] = groups[column].count()
     table = table.reset_index()
     for quantity in compared:
         stem = f"{quantity}_change"
         # The verdict tells the direction alone: what is better, the caption says.
         found = statistics.compare(results, DENSE, evaluation, quantity, better=None).rename(
-            columns={"mean_difference": stem, "ci_low": f"{stem}_low", "ci_high": f"{stem}_high", "verdict": f"{stem}_verdict"}
+            columns={
+                "mean_difference": stem,
+                "ci_low": f"{stem}_low",
+                "ci_high": f"{stem}_high",
+                "n": f"{stem}_n",
+                "verdict": f"{stem}_verdict",
+            }
         )
         table = table.merge(found[[*NETWORK, *(name for name in found if str(name).startswith(stem))]], on=NETWORK, how="left")
     return sort_for_display(table)
@@ -109,16 +116,19 @@ def _columns() -> list[Column]:
 
 def _mean(header: str, evaluation: str, quantity: str, digits: int = 2, sign: bool = False) -> Column:
     def cell(row: Any) -> str:
-        return mean_sd(row[f"{quantity}_mean"], row[f"{quantity}_sd"], sign=sign, digits=digits)
+        text = mean_sd(row[f"{quantity}_mean"], row[f"{quantity}_sd"], sign=sign, digits=digits)
+        return text + fewer(row[f"{quantity}_n"], row.n)
 
     return Column(header, cell, origins=(Origin("results", evaluation, quantity),))
 
 
 def _plain(header: str, evaluation: str, quantity: str, digits: int = 2, sign: bool = False) -> Column:
     """The mean alone, where a table has no room for more; its deviation is in the CSV file."""
-    return Column(
-        header, lambda row: number(row[f"{quantity}_mean"], digits, sign), origins=(Origin("results", evaluation, quantity),)
-    )
+
+    def cell(row: Any) -> str:
+        return number(row[f"{quantity}_mean"], digits, sign) + fewer(row[f"{quantity}_n"], row.n)
+
+    return Column(header, cell, origins=(Origin("results", evaluation, quantity),))
 
 
 def _change(header: str, evaluation: str, quantity: str) -> Column:
@@ -126,10 +136,8 @@ def _change(header: str, evaluation: str, quantity: str) -> Column:
     stem = f"{quantity}_change"
 
     def cell(row: Any) -> str:
-        if math.isnan(row[stem]):
-            return NOTHING
-        bounds = "" if math.isnan(row[f"{stem}_low"]) else f" {interval(row[f'{stem}_low'], row[f'{stem}_high'])}"
-        return f"{number(row[stem], 2, sign=True)}{bounds}, {row[f'{stem}_verdict']}"
+        text = difference(row[stem], row[f"{stem}_low"], row[f"{stem}_high"], row[f"{stem}_verdict"])
+        return text + fewer(row[f"{stem}_n"], row.n)
 
     own = Origin("results", evaluation, quantity)
     return Column(header, cell, origins=(own, Origin("results", evaluation, quantity, criterion=DENSE, schedule=DENSE)))
@@ -139,7 +147,7 @@ _AGAINST = (
     "Against dense: mean paired difference in the same replicate, its 95 % t interval (not adjusted), and the verdict of the paired t test "
     "after Holm's adjustment over the criteria of one point."
 )
-_SPREAD = f"Mean {PLUS_MINUS} standard deviation over n replicates."
+_SPREAD = f"Mean {PLUS_MINUS} standard deviation over n replicates, or over as many as stand in brackets."
 
 
 def _corruptions(tables: Tables) -> Table:

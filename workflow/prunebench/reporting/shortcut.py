@@ -12,10 +12,11 @@ from matplotlib.lines import Line2D
 
 from prunebench.reporting import statistics
 from prunebench.reporting.collect import DENSE, Tables, control_of, planted
+from prunebench.reporting.comparison import conditional
 from prunebench.reporting.display import ordered_criteria, ordered_schedules, select, sort_for_display
 from prunebench.reporting.drawing import note, nothing_in
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
-from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, interval, mean_sd, number
+from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, difference, mean_sd, number
 
 EVALUATION, AGREEMENT, GAP = "shortcut", "training_mark_agreement_percent", "shortcut_gap_pp"
 _NETWORK = [*statistics.POINT, "criterion"]
@@ -114,10 +115,8 @@ def _difference(row: Any, stem: str) -> str:
     """A mean difference, its interval and the verdict."""
     if math.isnan(row[f"{stem}_pp"]):
         return NOTHING
-    low, high = row[f"{stem}_low"], row[f"{stem}_high"]
-    verdict = f", {row[f'{stem}_verdict']}" if f"{stem}_verdict" in row.index else ""
-    bounds = "" if math.isnan(low) else f" {interval(low, high)}"
-    return f"{number(row[f'{stem}_pp'], 2, sign=True)}{bounds}{verdict}"
+    verdict = row[f"{stem}_verdict"] if f"{stem}_verdict" in row.index else ""
+    return difference(row[f"{stem}_pp"], row[f"{stem}_low"], row[f"{stem}_high"], verdict)
 
 
 def _shown(header: str, name: str, *quantities: str, sign: bool = False) -> Column:
@@ -162,7 +161,7 @@ def _table(tables: Tables) -> Table:
         "test after Holm's adjustment over the criteria of one point. Control: the same of networks trained without the "
         "mark, whose gap is what the mark does by its looks alone."
     )
-    return Table("shortcut", caption, data, columns)
+    return Table("shortcut", caption + conditional(tables), data, columns)
 
 
 # --- the figure ------------------------------------------------------------------------------------------------------

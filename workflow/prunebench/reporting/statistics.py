@@ -16,6 +16,7 @@ from prunebench.reporting.paired import (
     PairedComparison,
     detectable_effect,
     holm,
+    is_tie,
     paired_comparison,
     verdict,
 )
@@ -160,6 +161,8 @@ def among_best(
 
     All pairs of criteria are compared by paired t tests, with Holm's adjustment over all pairs of the point: the best one is picked by
     the same numbers, so that tests of it alone would decide too often. Where nothing can be told from the best, nothing is returned.
+    A criterion that could not be tested against the best (a single common replicate, or differences without spread) is not returned,
+    unless it equals the best in two or more replicates and differs in none.
 
     Returns:
         (dataset, model, schedule, operating point, criterion) of each.
@@ -174,11 +177,15 @@ def among_best(
         couples = list(combinations(wide.columns, 2))
         differences = [(wide[a] - wide[b]).dropna().to_list() for a, b in couples]
         tests = [paired_comparison(each).p_value if each else float("nan") for each in differences]
-        told = {
-            a if b == best else b
-            for (a, b), p, each in zip(couples, holm(tests), differences, strict=True)
-            if best in (a, b) and p < SIGNIFICANCE and (sum(each) > 0) == ((a == best) == (better == "higher"))
-        }
+        told, together = set(), {best}
+        for (a, b), p, each in zip(couples, holm(tests), differences, strict=True):
+            if best not in (a, b):
+                continue
+            other = a if b == best else b
+            if p < SIGNIFICANCE and (sum(each) > 0) == ((a == best) == (better == "higher")):
+                told.add(other)
+            elif p == p or is_tie(each):
+                together.add(other)
         if told:
-            found |= {(*map(str, point), str(criterion)) for criterion in wide.columns if criterion not in told}
+            found |= {(*map(str, point), str(criterion)) for criterion in together}
     return found
