@@ -132,6 +132,30 @@ def test_methods_say_what_a_suite_of_delivered_networks_did_not_do() -> None:
     assert "Nothing is fine-tuned" in text and "cka_released (2 networks of resnet56)" in text
 
 
+def test_methods_say_what_single_experiments_do_in_another_way() -> None:
+    own = {
+        "dense_training": {"epochs": 7},
+        "fine_tuning": {"epochs_per_block": 4, "learning_rate": 0.01},
+        "sample": {"images_per_class": 5},
+        "operating_points": [{"blocks": 1}],
+        "criteria": ["cka"],
+        "oracle": False,
+    }
+    experiments = [{"dataset": "digits", "model": "resnet32"}, {"dataset": "digits", "model": "resnet20", **own}]
+    suite = config.parse({**SUITE, "experiments": experiments, "oracle": {}}, "here")
+    text = " ".join(methods.paragraphs(suite, []))
+    assert "resnet20 on digits differs: Dense training: epochs 7. Fine tuning: epochs per block 4. " in text
+    assert "Images that criteria see: images per class 5. Networks are evaluated when they have lost 1 block. " in text
+    assert "Followed are only one-shot cka. The oracle is not asked." in text and "resnet32 on digits differs" not in text
+
+
+def test_methods_count_rankings_of_ones_own_among_what_is_fine_tuned() -> None:
+    suite = config.parse({**SUITE, "schedules": {}, "external": {"rankings": ["mine"]}}, "here")
+    text = " ".join(methods.paragraphs(suite, []))
+    assert "Nothing is fine-tuned" not in text and "Fine-tuning: 1 epoch for each removed block" in text
+    assert "one-shot: mine" in text and "Rankings by rules of one's own: mine" in text
+
+
 def test_without_latex_the_source_is_ready_and_no_old_pdf_is_left(
     made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -46,9 +46,6 @@ from prunebench.reporting.drawing import (
     text_inches,
 )
 from prunebench.reporting.formats import MINUS
-
-if TYPE_CHECKING:
-    pass
 
 _GREY = "0.55"
 
