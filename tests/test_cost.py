@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from prunebench.load import CROWDED_CORES
 from prunebench.reporting import FIGURES, TABLES, collect, cost, energy, maker, speedup
 from prunebench.reporting.collect import MEASURED_COLUMNS, RESULT_COLUMNS, SCORE_COLUMNS, Tables
+from prunebench.reporting.drawing import Widths, printed
 from prunebench.reporting.formats import Table, latex, to_latex, to_markdown
 from prunebench.reporting.trace import find
 
@@ -336,6 +337,13 @@ def test_figures_are_drawn_or_say_why_not(name: str) -> None:
     assert isinstance(figure, Figure) and all(axes.has_data() for axes in figure.axes)
     nothing = draw(Suite().tables(), "digits, resnet20")
     assert any("No pruned network" in text.get_text() for text in nothing.axes[0].texts)
+
+
+@pytest.mark.parametrize("width", [84.0, 120.0])
+def test_the_speedup_stands_in_one_column(width: float) -> None:
+    with printed(Widths(column_mm=width)):
+        figure = speedup.draw_speedup(latency_suite(load=1.0).tables(), "digits, resnet20")
+    assert figure.get_size_inches()[0] == pytest.approx(width / 25.4)
 
 
 def test_hollow_points_are_those_beside_other_work() -> None:

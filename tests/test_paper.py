@@ -16,8 +16,10 @@ import yaml
 
 from prunebench import config, reporting, typesetting
 from prunebench.cli import main
+from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import drawing, figures, latex, methods, paper, tables
+from prunebench.reporting.collect import read_tables
 from prunebench.reporting.formats import Column, Table
 from shared import REPOSITORY
 from test_reporting import build_suite
@@ -154,6 +156,20 @@ def test_methods_count_rankings_of_ones_own_among_what_is_fine_tuned() -> None:
     text = " ".join(methods.paragraphs(suite, []))
     assert "Nothing is fine-tuned" not in text and "Fine-tuning: 1 epoch for each removed block" in text
     assert "one-shot: mine" in text and "Rankings by rules of one's own: mine" in text
+
+
+@pytest.mark.parametrize(
+    ("criteria", "millimetres"),
+    [(["cka", "consensus", "random"], 84.0), (["consensus", *METRICS, "random", "first", "last"], None)],
+)
+def test_one_panel_stands_in_one_column_unless_its_legend_is_long(
+    tmp_path: Path, criteria: list[str], millimetres: float | None
+) -> None:
+    suite = build_suite(tmp_path, criteria, schedules=("one-shot",))
+    tidy = read_tables(suite.collect(tmp_path / "tables"))
+    with drawing.printed(drawing.Widths(84, 160)):
+        width = figures.make_figure("accuracy", tidy, "digits", "resnet32").get_size_inches()[0]
+    assert width == pytest.approx(millimetres / 25.4 if millimetres else 5.2)
 
 
 def test_without_latex_the_source_is_ready_and_no_old_pdf_is_left(

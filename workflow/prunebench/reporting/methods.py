@@ -71,7 +71,7 @@ def _followed(suite: Suite, experiment: Experiment | None = None) -> dict[str, l
 def _differences(suite: Suite) -> Iterator[str]:
     """What single experiments set for themselves, as far as it is not what the suite says."""
     for each in suite.experiments:
-        words = []
+        words: list[str] = []
         trained = each.dense == "train"
         for name, own in (("dense_training", each.dense_training if trained else None), ("fine_tuning", each.fine_tuning)):
             words += _settings(name.replace("_", " "), own, getattr(suite, name))

@@ -24,7 +24,7 @@ from prunebench.reporting.cost import (
     over_replicates,
 )
 from prunebench.reporting.display import select
-from prunebench.reporting.drawing import note
+from prunebench.reporting.drawing import column_inches, legend_grid, note
 from prunebench.reporting.formats import NOTHING, Column, Origin, Table, number, significant
 from prunebench.reporting.origins import load_from
 
@@ -95,7 +95,8 @@ def _table(name: str, tidy: Tables, columns: Callable[[pd.DataFrame], Iterable[C
 
 def _origins(data: pd.DataFrame) -> dict[str, tuple[Origin, ...]]:
     """What all columns of the CSV file were made from: each of the two tables shows a part of them."""
-    found = {"blocks_removed": (Origin("measured"),), "flops_reduction_percent": _FLOPS, "ideal_speedup": _FLOPS, "macs": _MACS}
+    found: dict[str, tuple[Origin, ...]] = {"blocks_removed": (Origin("measured"),), "macs": _MACS}
+    found |= {"flops_reduction_percent": _FLOPS, "ideal_speedup": _FLOPS}
     for quantity, name in COUNTED.items():
         found[f"{name}_reduction_percent"] = _of_both(f"latency.{quantity}")
     for size, stem in batch_sizes(data.columns).items():
@@ -191,7 +192,7 @@ def draw_speedup(tidy: Tables, title: str) -> Figure:
     pruned = data[data["schedule"] != DENSE]
     if not sizes or pruned.empty or pruned["flops_reduction_percent"].isna().all():
         return note(title, "No pruned network has both a latency and a FLOPs reduction.")
-    figure = Figure(figsize=(5.6, 3.7), layout="constrained")
+    figure = Figure(layout="constrained")
     axes = figure.subplots()
     right = 1.05 * float(pruned["flops_reduction_percent"].max())
     axes.axhline(0, color="0.2", linewidth=0.9, zorder=1)
@@ -224,7 +225,10 @@ def draw_speedup(tidy: Tables, title: str) -> Figure:
     axes.set_title(title)
     _speedup_axis(axes)
     sns.despine(ax=axes)
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    # It stands in one column: the legend goes below.
+    columns, below = legend_grid(handles, column_inches())
+    figure.set_size_inches(column_inches(), 2.7 + below)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.0, frameon=False, fontsize=7)
     return figure
 
 
