@@ -33,8 +33,9 @@ paper: $(INSTALLED) ## put the tables and figures into one PDF (LaTeX where it i
 	@mkdir -p $(dir $(LOCK))
 	@flock $(LOCK) snakemake $(if $(CONFIG),--configfile $(CONFIG)) --cores $(CORES) --nolock --rerun-incomplete --logger prunebench paper
 	@snakemake $(if $(CONFIG),--configfile $(CONFIG)) --cores 1 --quiet all --nolock --report results/.report.html
-	@suite=$$(sed -n 's/^suite: *\([A-Za-z0-9_-]*\).*/\1/p' $(or $(CONFIG),config/config.yaml)); mv results/.report.html results/$$suite/report.html; \
-		echo "Report:  $(abspath results)/$$suite/report.html"; cat logs/$$suite/paper.log
+	@suite=$$(python -c 'import pathlib, sys; from prunebench.config import read; print(read(pathlib.Path(sys.argv[1])).suite)' \
+		$(or $(CONFIG),config/config.yaml)) && mv results/.report.html results/$$suite/report.html && \
+		echo "Report:  $(abspath results)/$$suite/report.html" && prunebench typeset results/$$suite/paper
 
 test: $(INSTALLED) ## run the default test suite
 	pytest -m "not slow"

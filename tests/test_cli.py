@@ -33,7 +33,19 @@ COMMANDS = [
     "deliver",
     "audit-series",
 ]
-COMMANDS += ["collect", "tables", "figures", "import-keras", "import-torch", "audit", "paper", "trace", "check", "schema"]
+COMMANDS += [
+    "collect",
+    "tables",
+    "figures",
+    "import-keras",
+    "import-torch",
+    "audit",
+    "paper",
+    "typeset",
+    "trace",
+    "check",
+    "schema",
+]
 # Commands with --settings, and what else they require.
 JOBS = {
     "dense": ["--out", "o", "--work", "w"],

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from prunebench.load import CROWDED_CORES
 from prunebench.reporting import FIGURES, TABLES, collect, cost, energy, maker, speedup
 from prunebench.reporting.collect import MEASURED_COLUMNS, RESULT_COLUMNS, SCORE_COLUMNS, Tables
+from prunebench.reporting.drawing import Widths, printed
 from prunebench.reporting.formats import Table, latex, to_latex, to_markdown
+from prunebench.reporting.trace import find
 
 DAGGER, DOUBLE_DAGGER = "\u2020", "\u2021"
 Row = tuple[Any, ...]
@@ -309,8 +311,34 @@ def test_tables_are_written_and_their_columns_say_where_from(name: str) -> None:
         assert column.origins or column.header in named, column.header
         for origin in column.origins:
             assert origin.tidy in {field.name for field in fields(Tables)}
+    # Neither is there a column of the CSV file of which trace does not know it.
+    if name in ("speedup", "bottleneck", "energy"):
+        tidy = both().tables()
+        number = next(number for number, point in enumerate(table.data["operating_point"]) if point != "dense")
+        assert {column for column in table.data if not find(table, tidy, number, column).known} == set()
     empty = maker("TABLES", name, TABLES[name])(Suite().tables())
     assert "No rows" in to_markdown(empty) and "No rows" in to_latex(empty)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "quantities", "networks"),
+    [
+        ("energy", "pruning_kwh", {"energy_kwh"}, {"dense", "one-shot"}),
+        ("energy", "saving_joules_per_image", {"inference_net_energy_joules_per_image"}, {"dense", "one-shot"}),
+        ("energy", "dense_training_kwh", {"energy_kwh"}, {"dense"}),
+        ("speedup", "gmacs_per_s_batch8", {"macs", "latency_batch8_median_ms"}, {"one-shot"}),
+        ("speedup", "macs_per_byte_batch8", {"macs", "weights_bytes", "activations_bytes_per_image"}, {"one-shot"}),
+        ("bottleneck", "speedup_batch8", {"latency_batch8_median_ms"}, {"dense", "one-shot"}),
+        ("bottleneck", "speedup_batch8_low", {"latency_batch8_p25_ms", "latency_batch8_p75_ms"}, {"dense", "one-shot"}),
+    ],
+)
+def test_columns_that_are_not_shown_say_where_from(name: str, column: str, quantities: set[str], networks: set[str]) -> None:
+    tidy = (energy_suite() if name == "energy" else latency_suite()).tables()
+    table = maker("TABLES", name, TABLES[name])(tidy)
+    number = next(number for number, schedule in enumerate(table.data["schedule"]) if schedule == "one-shot")
+    found = find(table, tidy, number, column)
+    assert {value.row["quantity"] for value in found.values} == quantities
+    assert {value.row["schedule"] for value in found.values} == networks
 
 
 @pytest.mark.parametrize("name", ["speedup", "energy"])
@@ -320,6 +348,13 @@ def test_figures_are_drawn_or_say_why_not(name: str) -> None:
     assert isinstance(figure, Figure) and all(axes.has_data() for axes in figure.axes)
     nothing = draw(Suite().tables(), "digits, resnet20")
     assert any("No pruned network" in text.get_text() for text in nothing.axes[0].texts)
+
+
+@pytest.mark.parametrize("width", [84.0, 120.0])
+def test_the_speedup_stands_in_one_column(width: float) -> None:
+    with printed(Widths(column_mm=width)):
+        figure = speedup.draw_speedup(latency_suite(load=1.0).tables(), "digits, resnet20")
+    assert figure.get_size_inches()[0] == pytest.approx(width / 25.4)
 
 
 def test_hollow_points_are_those_beside_other_work() -> None:

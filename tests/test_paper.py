@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from prunebench import config, reporting, typesetting
 from prunebench.cli import main
+from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import drawing, figures, latex, methods, paper, tables
+from prunebench.reporting.collect import read_tables
 from prunebench.reporting.formats import Column, Table
+from shared import REPOSITORY
 from test_reporting import build_suite
 
 SUITE = {
@@ -54,6 +60,7 @@ def test_the_document_has_every_table_and_figure_and_says_how_they_were_made(mad
     assert "resnet32 on digits; 2 replicates, seed 0" in text and "2 draws of random ones" in text
     assert r"2 blocks and 54.6 \% of FLOPs" in text and "commit abc" in text and "torch 2.13" in text
     assert r"\textwidth=160mm" in text.replace("textwidth", r"\textwidth", 1) or "textwidth=160mm" in text
+    assert re.match(r"% SOURCE_DATE_EPOCH=1\d{9}\n", text)
     assert "prunebench trace results/" in text.replace(r"\allowbreak{}", "")
 
 
@@ -127,13 +134,54 @@ def test_methods_say_what_a_suite_of_delivered_networks_did_not_do() -> None:
     assert "Nothing is fine-tuned" in text and "cka_released (2 networks of resnet56)" in text
 
 
+def test_methods_say_what_single_experiments_do_in_another_way() -> None:
+    own = {
+        "dense_training": {"epochs": 7},
+        "fine_tuning": {"epochs_per_block": 4, "learning_rate": 0.01},
+        "sample": {"images_per_class": 5},
+        "operating_points": [{"blocks": 1}],
+        "criteria": ["cka"],
+        "oracle": False,
+    }
+    experiments = [{"dataset": "digits", "model": "resnet32"}, {"dataset": "digits", "model": "resnet20", **own}]
+    suite = config.parse({**SUITE, "experiments": experiments, "oracle": {}}, "here")
+    text = " ".join(methods.paragraphs(suite, []))
+    assert "resnet20 on digits differs: Dense training: epochs 7. Fine tuning: epochs per block 4. " in text
+    assert "Images that criteria see: images per class 5. Networks are evaluated when they have lost 1 block. " in text
+    assert "Followed are only one-shot cka. The oracle is not asked." in text and "resnet32 on digits differs" not in text
+
+
+def test_methods_count_rankings_of_ones_own_among_what_is_fine_tuned() -> None:
+    suite = config.parse({**SUITE, "schedules": {}, "external": {"rankings": ["mine"]}}, "here")
+    text = " ".join(methods.paragraphs(suite, []))
+    assert "Nothing is fine-tuned" not in text and "Fine-tuning: 1 epoch for each removed block" in text
+    assert "one-shot: mine" in text and "Rankings by rules of one's own: mine" in text
+
+
+@pytest.mark.parametrize(
+    ("criteria", "millimetres"),
+    [(["cka", "consensus", "random"], 84.0), (["consensus", *METRICS, "random", "first", "last"], None)],
+)
+def test_one_panel_stands_in_one_column_unless_its_legend_is_long(
+    tmp_path: Path, criteria: list[str], millimetres: float | None
+) -> None:
+    suite = build_suite(tmp_path, criteria, schedules=("one-shot",))
+    tidy = read_tables(suite.collect(tmp_path / "tables"))
+    with drawing.printed(drawing.Widths(84, 160)):
+        width = figures.make_figure("accuracy", tidy, "digits", "resnet32").get_size_inches()[0]
+    assert width == pytest.approx(millimetres / 25.4 if millimetres else 5.2)
+
+
 def test_without_latex_the_source_is_ready_and_no_old_pdf_is_left(
     made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "main.pdf").write_bytes(b"old")
+    os.utime(tmp_path / "main.pdf", (1, 1))
     monkeypatch.setattr(typesetting.shutil, "which", lambda name: None)
     places = ["--tables", str(made[0]), "--figures", str(made[1]), "--out", str(tmp_path)]
     main(["paper", *places, "--suite", json.dumps(SUITE)])
+    assert f"prunebench typeset {tmp_path}" in capsys.readouterr().out
+    main(["typeset", str(tmp_path)])
     assert "none of latexmk, pdflatex, tectonic is installed" in capsys.readouterr().out
     assert (tmp_path / "main.tex").exists() and not (tmp_path / "main.pdf").exists()
 
@@ -146,7 +194,7 @@ def test_latex_makes_the_same_pdf_twice_and_nothing_runs_out_of_the_page(made: t
     found = []
     for name in ("one", "other"):
         write(made, tmp_path / name)
-        assert typesetting.typeset(tmp_path / name / "main.tex", 1_700_000_000).endswith("main.pdf")
+        assert typesetting.typeset(tmp_path / name).endswith("main.pdf")
         found.append((tmp_path / name / "main.pdf").read_bytes())
     assert found[0] == found[1]
     log = (tmp_path / "one" / "main.log").read_text(errors="replace")
@@ -161,5 +209,58 @@ def test_latex_makes_the_same_pdf_twice_and_nothing_runs_out_of_the_page(made: t
 def test_an_error_of_latex_is_told(tmp_path: Path) -> None:
     source = tmp_path / "main.tex"
     source.write_text("\\documentclass{article}\\begin{document}\\nonsense\\end{document}\n")
+    (tmp_path / "main.pdf").write_bytes(b"old")
+    os.utime(tmp_path / "main.pdf", (1, 1))
     with pytest.raises(PrunebenchError, match=r"main\.tex: .*failed: .*Undefined control sequence"):
-        typesetting.typeset(source, 0)
+        typesetting.typeset(tmp_path)
+    assert source.exists() and not (tmp_path / "main.pdf").exists()
+
+
+@latex_is_there
+def test_the_pdf_is_made_again_only_for_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, figure = tmp_path / "main.tex", tmp_path / "figures" / "x.pdf"
+    figure.parent.mkdir()
+    figure.write_bytes(b"")
+    source.write_text("\\documentclass{article}\\begin{document}x\\end{document}\n")
+    runs, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *command, **options: (runs.append(command), run(*command, **options))[1])
+    for _ in range(2):
+        typesetting.typeset(tmp_path)
+    once = len(runs)
+    assert once and (tmp_path / "main.pdf").exists()
+    os.utime(figure)
+    typesetting.typeset(tmp_path)
+    assert len(runs) == 2 * once
+
+
+def test_without_a_source_it_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(PrunebenchError, match=r"main\.tex: no such file; write it with `snakemake paper`"):
+        typesetting.typeset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["'quoted'", "quoted  # a comment"])
+def test_make_paper_knows_the_suite_and_typesets_when_nothing_else_is_to_do(tmp_path: Path, name: str) -> None:
+    """The Makefile in a folder of its own; snakemake finds nothing to do, and makes no more than the report."""
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    paper_folder, programs = tmp_path / "results" / "quoted" / "paper", tmp_path / "venv" / "bin"
+    for folder in (paper_folder, programs):
+        folder.mkdir(parents=True)
+    (paper_folder / "main.tex").write_text("\\documentclass{article}\\begin{document}x\\end{document}\n")
+    for file in ("requirements.lock", "pyproject.toml", "venv/.installed"):
+        (tmp_path / file).touch()
+    config_file = tmp_path / "own.yaml"
+    config_file.write_text(f"suite: {name}\n{yaml.safe_dump({key: SUITE[key] for key in SUITE if key != 'suite'})}")
+    stub(programs / "snakemake", 'for last; do :; done; case "$*" in *--report*) echo report > "$last";; esac')
+    stub(programs / "python", f'exec {sys.executable} "$@"')
+    stub(programs / "prunebench", f'exec {sys.executable} -m prunebench "$@"')
+    run = subprocess.run(
+        ["make", "paper", "VENV=venv", "CONFIG=own.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (tmp_path / "results" / "quoted" / "report.html").exists()
+    assert (paper_folder / "main.pdf").exists() or "no PDF was made" in run.stdout
+
+
+def stub(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)

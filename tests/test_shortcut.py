@@ -22,7 +22,7 @@ from prunebench.data.splits import SplitName
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Subject
 from prunebench.evaluation.shortcut import EVALUATION, Options, predict
-from prunebench.reporting import collect, figures, shortcut
+from prunebench.reporting import collect, figures, shortcut, trace
 
 # Of the first digits, and of the first 200 of the training split: as drawn once.
 ANY_AND_WRONG = [[7, 3, 0, 1, 1, 5, 3, 8, 2, 9, 9, 4], [1, 8, 6, 7, 1, 9, 9, 0, 7, 2, 6, 2]]
@@ -382,6 +382,16 @@ def test_every_cell_says_what_it_was_made_from() -> None:
     texts = [[column.cell(row) for column in table.columns] for _, row in table.data.iterrows()]
     assert len(texts) == 10 and all(isinstance(text, str) and "nan" not in text for row in texts for text in row)
     assert any(text == "+5.05 [+4.93, +5.17], larger" for text in texts[3])
+
+
+def test_columns_of_the_control_come_from_the_control() -> None:
+    tables = tables_of(made_up())
+    table = shortcut.TABLES["shortcut"](tables)
+    number = next(number for number, criterion in enumerate(table.data["criterion"]) if criterion == "cka")
+    found = trace.find(table, tables, number, "control_n")
+    assert {value.row["dataset"] for value in found.values} == {table.data["control"].iloc[number]}
+    assert {value.row["quantity"] for value in found.values} == {"shortcut_gap_pp"}
+    assert {column for column in table.data if not trace.find(table, tables, number, column).known} == set()
 
 
 def test_the_figure_sets_the_control_beside() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from prunebench.criteria.consensus import METRICS
 from prunebench.errors import PrunebenchError
 from prunebench.reporting import collect, maker, tables
 from prunebench.reporting.collect import Tables
-from prunebench.reporting.formats import Table
+from prunebench.reporting.formats import Origin, Table
 from prunebench.reporting.trace import Trace, find, report, row_number, trace
 from test_reporting import build_suite
 
@@ -208,6 +208,16 @@ def test_the_command_prints_files_digests_and_provenance(tmp_path: Path, capsys:
     printed = capsys.readouterr().out
     assert "DIFFERS: the file has another number of accuracy_percent" in printed
     assert "MISSING" in printed and "NOTE: accuracy.csv has other numbers" in printed
+
+
+def test_what_the_table_does_not_say_is_not_called_nothing(folder: Path, made: Made) -> None:
+    table, number = made.tables["accuracy"], row_number(made.tables["accuracy"], ROW)
+    more = replace(table, data=table.data.assign(extra_mean=1.0))
+    assert "It is not known which rows this column was made from" in report(find(more, made.tidy, number, "extra_mean"), folder)
+    known = replace(more, origins={"extra_*": (Origin("results", "accuracy", "accuracy_percent"),)})
+    assert [value.row["replicate"] for value in find(known, made.tidy, number, "extra_mean").values] == [0, 1]
+    for column in ("Criterion", "operating_point"):
+        assert "it says which row it is" in report(find(table, made.tidy, number, column), folder)
 
 
 def test_long_lists_are_cut_and_say_so(folder: Path, made: Made) -> None:

@@ -215,11 +215,16 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _paper(options: argparse.Namespace) -> None:
-    from prunebench.reporting.paper import source_date_epoch, write_paper
-    from prunebench.typesetting import typeset
+    from prunebench.reporting.paper import write_paper
 
     source = write_paper(options.tables, options.figures, options.out, _suite(options.suite))
-    print(typeset(source, source_date_epoch(options.tables)))
+    print(f"{source}: written; make a PDF of it by: prunebench typeset {options.out}")
+
+
+def _typeset(options: argparse.Namespace) -> None:
+    from prunebench.typesetting import typeset
+
+    print(typeset(options.folder))
 
 
 def _trace(options: argparse.Namespace) -> None:
@@ -403,11 +408,11 @@ def parser() -> argparse.ArgumentParser:
         figures.add_argument(
             f"--{name}-width-mm", type=float, default=width, metavar="MM", help=f"printed width of {text} [%(default)g]"
         )
-    paper = add(
-        "paper", _paper, "Put all tables and figures into one document: LaTeX, and PDF where LaTeX is installed.", settings=False
-    )
+    paper = add("paper", _paper, "Put all tables and figures into one document for LaTeX.", settings=False)
     paths(paper, tables="folder of the tables", figures="folder of the figures", out="folder of the document")
     paper.add_argument("--suite", required=True, metavar="JSON", help="the whole config")
+    pdf = add("typeset", _typeset, "Make a PDF of that document, where LaTeX is installed.", settings=False)
+    pdf.add_argument("folder", type=Path, help="folder of the document: results/<suite>/paper")
     where = add(
         "trace",
         _trace,

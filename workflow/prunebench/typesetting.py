@@ -6,39 +6,55 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from prunebench.errors import PrunebenchError
 
+SOURCE = "main.tex"
 PROGRAMS = ("latexmk", "pdflatex", "tectonic")
 _SECONDS = 300
 
 
-def typeset(source: Path, epoch: int) -> str:
-    """Make ``<stem>.pdf`` beside a LaTeX file if a program that can is installed.
+def epoch_line(epoch: int) -> str:
+    """The line of a LaTeX file that says which time its PDF may say that it was made at, in seconds since 1970."""
+    return f"% SOURCE_DATE_EPOCH={epoch}"
+
+
+def typeset(folder: Path) -> str:
+    """Make ``main.pdf`` of ``main.tex`` if a program that can is installed, unless it is newer than all that it is made of.
 
     Args:
-        source: The LaTeX file; what it includes lies below its folder.
-        epoch: The time that the document may say it was made at, in seconds since 1970.
+        folder: It holds the LaTeX file, and below it lies what that includes.
 
     Returns:
         What was made, for people: the PDF, or the source and how to go on.
 
     Raises:
-        PrunebenchError: LaTeX stops at an error; the message has it.
+        PrunebenchError: there is no LaTeX file, or LaTeX stops at an error; the message has it. The source stays, and no PDF of another
+            source is left beside it.
     """
+    source = folder / SOURCE
+    if not source.is_file():
+        raise PrunebenchError(f"{source}: no such file; write it with `snakemake paper`")
+    pdf = source.with_suffix(".pdf")
+    inputs = [source, *(path for path in (folder / "figures").glob("*") if path.is_file())]
+    if pdf.exists() and pdf.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in inputs):
+        return str(pdf)
+    # One that was made of other results would be taken for these.
+    pdf.unlink(missing_ok=True)
     program = next((name for name in PROGRAMS if shutil.which(name)), None)
     if program is None:
-        # One that was made of other results would be taken for these.
-        source.with_suffix(".pdf").unlink(missing_ok=True)
         return (
             f"{source}: ready, but no PDF was made, since none of {', '.join(PROGRAMS)} is installed. On Debian and Ubuntu: "
             "sudo apt install latexmk texlive-latex-recommended texlive-fonts-recommended lmodern"
         )
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "FORCE_SOURCE_DATE": "1", "TZ": "UTC"}
-    with TemporaryDirectory() as folder:
-        for command in _commands(program, source.name, folder):
+    found = re.search(r"^% SOURCE_DATE_EPOCH=(\d+)$", source.read_text(encoding="utf-8"), re.MULTILINE)
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": found[1] if found else "0", "FORCE_SOURCE_DATE": "1", "TZ": "UTC"}
+    start = time.time_ns()
+    with TemporaryDirectory() as work:
+        for command in _commands(program, source.name, work):
             try:
                 run = subprocess.run(
                     command,
@@ -52,17 +68,19 @@ def typeset(source: Path, epoch: int) -> str:
                 )
             except subprocess.TimeoutExpired:
                 raise PrunebenchError(f"{source}: {program} was stopped after {_SECONDS} s") from None
-            made = Path(folder) / f"{source.stem}.pdf"
+            made = Path(work) / pdf.name
             if run.returncode or not made.exists():
                 raise PrunebenchError(f"{source}: {program} failed: {_complaint(run.stdout + run.stderr)}")
-        log = Path(folder) / f"{source.stem}.log"
+        log = Path(work) / f"{source.stem}.log"
         if log.exists():
             shutil.copyfile(log, source.with_suffix(".log"))
         # Whole or not at all, and on the same file system.
         part = source.with_name(f".{source.stem}.part.pdf")
         shutil.copyfile(made, part)
-        os.replace(part, source.with_suffix(".pdf"))
-    return str(source.with_suffix(".pdf"))
+        # What changes while LaTeX is at work is not in this PDF.
+        os.utime(part, ns=(start, start))
+        os.replace(part, pdf)
+    return str(pdf)
 
 
 def _commands(program: str, name: str, folder: str) -> list[list[str]]:

@@ -51,14 +51,14 @@ rule figures:
         " --column-width-mm {params.column} --text-width-mm {params.text} >{log} 2>&1"
 
 
-# Not among the results that `all` asks for: LaTeX need not be installed. Ask for it by its name: snakemake paper.
+# Not among the results that `all` asks for: ask for it by its name, snakemake paper. The PDF is no output: LaTeX need not be installed,
+# may be later, and may fail; `prunebench typeset` makes it of this file.
 rule paper:
     input:
         rules.tables.output,
         rules.figures.output,
         expand("results/{suite}/tables/provenance.csv", suite=SUITE.suite),
     output:
-        # Beside it main.pdf, where LaTeX is installed.
         expand("results/{suite}/paper/main.tex", suite=SUITE.suite),
     log:
         expand("logs/{suite}/paper.log", suite=SUITE.suite),

@@ -32,6 +32,7 @@ from prunebench.reporting.display import ordered_criteria, ordered_schedules, se
 from prunebench.reporting.drawing import cut_below, note
 from prunebench.reporting.figures import looks_of
 from prunebench.reporting.formats import Column, Origin, Table, number, significant
+from prunebench.reporting.origins import load_from
 
 JOULES_PER_KWH = 3.6e6
 _INFERENCE = "energy.inference_net_energy_joules_per_image"
@@ -118,6 +119,7 @@ def _table(tidy: Tables) -> Table:
     scored_carbon = (Origin("measured", SCORING, "emissions_kg", schedule=DENSE),)
     inference = measured_from(_INFERENCE) + measured_from(_INFERENCE, DENSE)
     spent = measured_from("training.energy_kwh") + scoring
+    training = measured_from("training.energy_kwh", DENSE)
     columns = [
         *design_columns(),
         Column("Training (Wh)", _thousand("training.energy_kwh"), origins=measured_from("training.energy_kwh")),
@@ -131,10 +133,21 @@ def _table(tidy: Tables) -> Table:
         Column(
             "Break-even with dense training (thousand images)",
             _break_even(_BREAK_EVEN[1]),
-            origins=spent + measured_from("training.energy_kwh", DENSE) + inference,
+            origins=spent + training + inference,
         ),
-        Column("n", lambda row: str(row["n"])),
+        Column("n", lambda row: str(row["n"]), origins=(Origin("measured"),)),
     ]
+    unshown = {
+        "blocks_removed": (Origin("measured"),),
+        "scorings": (Origin("scores"), Origin("scores", schedule=DENSE)),
+        "dense_training_kwh": training,
+        "pruning_kwh": spent,
+        "saving_joules_per_image": inference,
+        "inference_energy_reduction_percent*": inference,
+        f"{_BREAK_EVEN[0]}*": spent + inference,
+        f"{_BREAK_EVEN[1]}*": spent + training + inference,
+        "energy.beside": load_from("energy") + load_from("energy", DENSE),
+    }
     caption = (
         "Energy and carbon (CO2e) of each stage, means over n replicates. Training: of the dense network, or all fine-tuning of a pruned "
         "one. Scoring: of the dense network, an estimate by time; of an iterative chain as many times as it was scored on the way, "
@@ -144,7 +157,7 @@ def _table(tidy: Tables) -> Table:
         f"highest replicate's. Reduction and break-even are estimated if any part is. {METHOD_MARKS} {LOAD_MARKS} PUE is taken as 1: what "
         "cools and feeds the machines is not in it."
     )
-    return Table("energy", caption, data, columns)
+    return Table("energy", caption, data, columns, origins=unshown)
 
 
 def _thousand(name: str) -> Callable[[Any], str]:

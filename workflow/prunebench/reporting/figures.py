@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -35,6 +35,7 @@ from prunebench.reporting.drawing import (
     block_axis,
     cells,
     colour_bar,
+    column_inches,
     grid_size,
     ink,
     legend_grid,
@@ -46,9 +47,6 @@ from prunebench.reporting.drawing import (
     text_inches,
 )
 from prunebench.reporting.formats import MINUS
-
-if TYPE_CHECKING:
-    pass
 
 _GREY = "0.55"
 
@@ -146,12 +144,18 @@ def _accuracy(tables: Tables, title: str) -> Figure:
     criteria = ordered_criteria(networks["criterion"])
     looks = looks_of(criteria)
     legend = legend_of(criteria, looks, spread=networks["replicate"].nunique() > 1)
-    # Beside one or two panels the legend has room, and may be the longer of the two; below more.
-    beside = len(schedules) <= 2
+    # One panel stands in one column, unless its legend were to take more of it. Beside one or two panels the legend has room, and may be
+    # the longer of the two; below more.
+    width = column_inches()
+    columns, below = legend_grid(legend, width)
+    narrow = len(schedules) == 1 and below <= 2.8
+    beside = len(schedules) <= 2 and not narrow
+    if not narrow:
+        width = text_inches() if len(schedules) > 1 else min(5.2, text_inches())
+        columns, below = legend_grid(legend, text_inches())
     lines = sum(1 + handle.get_label().count("\n") for handle in legend)
-    columns, below = legend_grid(legend, text_inches())
     height = max(3.4, 0.16 * lines + 0.3) if beside else 3.2 + below
-    figure = Figure(figsize=(text_inches() if len(schedules) > 1 else min(5.2, text_inches()), height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(1, len(schedules), sharey=True, squeeze=False)[0]
     for panel, schedule in zip(panels, schedules, strict=True):
         rows = networks[networks["schedule"] == schedule]

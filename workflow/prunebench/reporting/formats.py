@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: ``data`` goes to CSV as it is; ``columns`` show it in Markdown and LaTeX, one part for each group of rows."""
+    """A table: ``data`` goes to CSV as it is; ``columns`` show it in Markdown and LaTeX, one part for each group of rows.
+
+    ``origins`` says by name what columns of the CSV file were made from that no shown column reads, or reads for a part of its own only;
+    patterns will do, and the first that matches holds.
+    """
 
     name: str
     caption: str
@@ -98,6 +102,7 @@ class Table:
     columns: Sequence[Column]
     group: Sequence[str] = tuple(_GROUP)
     rule_after: str | None = "operating_point"
+    origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
 
 
 # --- numbers as text -------------------------------------------------------------------------------------------------

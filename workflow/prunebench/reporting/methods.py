@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from prunebench.config import Suite, Training
+from prunebench.config import Experiment, OperatingPoint, Section, Suite, Training
+from prunebench.experiments import SCHEDULES, criteria, follows
 
 
 def paragraphs(suite: Suite, provenance: Sequence[Mapping[str, str]]) -> Iterator[str]:
@@ -18,6 +19,7 @@ def paragraphs(suite: Suite, provenance: Sequence[Mapping[str, str]]) -> Iterato
     yield _data(suite)
     yield _training(suite)
     yield _criteria(suite)
+    yield from _differences(suite)
     yield _evaluations(suite)
     yield (
         "Criteria are compared in pairs within a replicate, since all of them start from its dense network; a criterion that draws "
@@ -51,7 +53,7 @@ def _of(training: Training) -> str:
 def _training(suite: Suite) -> str:
     trained = any(each.dense == "train" for each in suite.experiments)
     text = f"Dense networks: {suite.dense_training.epochs} epochs of {_of(suite.dense_training)}. " if trained else ""
-    if not _followed(suite):
+    if not any(_followed(suite, each) for each in suite.experiments):
         return text + "Nothing is fine-tuned: pruned networks were delivered from files and are evaluated as they are."
     return text + (
         f"Fine-tuning: {_count(suite.fine_tuning.epochs_per_block, 'epoch')} for each removed block, the same for every criterion, by "
@@ -59,29 +61,63 @@ def _training(suite: Suite) -> str:
     )
 
 
-def _followed(suite: Suite) -> dict[str, list[str]]:
-    every = suite.schedules
-    found = {"one-shot": every.one_shot.criteria, "iterative": every.iterative.criteria}
-    found["one-shot-filters"] = every.one_shot_filters.criteria
-    return {schedule: criteria for schedule, criteria in found.items() if criteria}
+def _followed(suite: Suite, experiment: Experiment | None = None) -> dict[str, list[str]]:
+    """Names of what decides which blocks go, by schedule, in an experiment or in any; rankings by rules of the user's too."""
+    found = {schedule: list(criteria(suite, schedule, experiment)) for schedule in SCHEDULES}
+    found["one-shot"] += [name for name in suite.external.rankings if follows(experiment, "one-shot", name)]
+    return {schedule: names for schedule, names in found.items() if names}
+
+
+def _differences(suite: Suite) -> Iterator[str]:
+    """What single experiments set for themselves, as far as it is not what the suite says."""
+    for each in suite.experiments:
+        words: list[str] = []
+        trained = each.dense == "train"
+        for name, own in (("dense_training", each.dense_training if trained else None), ("fine_tuning", each.fine_tuning)):
+            words += _settings(name.replace("_", " "), own, getattr(suite, name))
+        words += _settings("images that criteria see", each.sample, suite.sample)
+        if each.operating_points and each.operating_points != suite.operating_points:
+            words.append(f"networks are evaluated when they have lost {_points(each.operating_points)}")
+        followed = _followed(suite, each)
+        if followed != _followed(suite):
+            listed = "; ".join(f"{schedule} {_listed(names)}" for schedule, names in followed.items())
+            words.append(f"followed are only {listed}" if followed else "no criterion is followed")
+        if suite.oracle is not None and not each.oracle:
+            words.append("the oracle is not asked")
+        if words:
+            yield f"{each.model} on {each.dataset} differs: {'. '.join(word[0].upper() + word[1:] for word in words)}."
+
+
+def _settings(what: str, own: Section | None, usual: Section) -> Iterator[str]:
+    """The keys of a section that an experiment sets in another way than the suite, with their values in the config's words."""
+    values = {name: value for name, value in own.model_dump().items() if value != getattr(usual, name)} if own else {}
+    if values:
+        said = _listed(f"{name.replace('_', ' ')} {_value(value)}" for name, value in values.items())
+        yield f"{what}: {said}"
+
+
+def _points(points: Iterable[OperatingPoint]) -> str:
+    return _listed(
+        _count(point.blocks, "block") if point.blocks is not None else f"{point.flops_reduction:g} % of FLOPs" for point in points
+    )
 
 
 def _criteria(suite: Suite) -> str:
     followed = _followed(suite)
     words = []
-    for schedule, criteria in followed.items():
+    for schedule, names in followed.items():
         draws = {"one-shot": suite.schedules.one_shot.draws, "iterative": suite.schedules.iterative.draws}.get(schedule)
-        drawn = f" ({_count(draws, 'draw')} of random ones)" if draws and "random" in criteria else ""
-        words.append(f"{schedule}: {_listed(criteria)}{drawn}")
+        drawn = f" ({_count(draws, 'draw')} of random ones)" if draws and "random" in names else ""
+        words.append(f"{schedule}: {_listed(names)}{drawn}")
     text = f"Criteria, {'; '.join(words)}. " if words else ""
     if followed:
         text += f"They see {suite.sample.images_per_class} training images of each class, the same for all. "
     if suite.operating_points:
-        points = [
-            _count(point.blocks, "block") if point.blocks is not None else f"{point.flops_reduction:g} % of FLOPs"
-            for point in suite.operating_points
-        ]
-        text += f"Networks are evaluated when they have lost {_listed(points)}. "
+        text += f"Networks are evaluated when they have lost {_points(suite.operating_points)}. "
+    if suite.external.rankings:
+        text += f"Rankings by rules of one's own: {_listed(suite.external.rankings)}. "
+    if suite.external.networks:
+        text += f"Networks delivered by rules of one's own, evaluated as they are: {_listed(suite.external.networks)}. "
     for each in suite.experiments:
         for series in each.delivered:
             text += f"Delivered from files: {series.method} ({_count(len(series.points), 'network')} of {each.model}). "

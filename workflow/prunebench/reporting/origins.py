@@ -40,6 +40,11 @@ def scoring(quantity: str) -> tuple[Origin, ...]:
     return (Origin("measured", SCORING, quantity, schedule=DENSE),)
 
 
+def load_from(evaluation: str, schedule: str | None = None) -> tuple[Origin, ...]:
+    """The origin of ``<evaluation>.beside``, whether there was other work on the machine meanwhile."""
+    return (Origin("measured", evaluation, ("other_load_cores", "gpu_use_before_percent"), schedule=schedule),)
+
+
 SCORES = (Origin("scores", schedule=DENSE),)
 """The dense network's scores by the row's criterion."""
 ORACLE = (Origin("oracle"),)

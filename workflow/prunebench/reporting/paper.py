@@ -16,6 +16,7 @@ from prunebench.reporting.collect import PROVENANCE_COLUMNS, Tables, read_tables
 from prunebench.reporting.formats import Table
 from prunebench.reporting.latex import captioned, entitled, inline, of_table, restructured
 from prunebench.reporting.methods import paragraphs
+from prunebench.typesetting import SOURCE, epoch_line
 
 _CAPTIONS = Path(__file__).resolve().parents[2] / "report"
 # Point sizes of a page's fonts are those of matplotlib's figures if these stand at their own size.
@@ -63,6 +64,7 @@ def write_paper(tables: Path, figures: Path, out: Path, suite: Suite) -> Path:
     provenance = artifacts.read_csv(tables / "provenance.csv", PROVENANCE_COLUMNS)
     made = {name: maker("TABLES", name, place)(tidy) for name, place in shown(reporting.TABLES, tidy.subjects()).items()}
     body = [
+        epoch_line(_epoch(provenance)),
         _PREAMBLE % {"width": suite.figures.text_width_mm},
         rf"\title{{Pruning neural networks: the suite \emph{{{inline(suite.suite)}}}}}",
         rf"\author{{made by prunebench {inline(__version__)}}}",
@@ -81,7 +83,7 @@ def write_paper(tables: Path, figures: Path, out: Path, suite: Suite) -> Path:
         for name in names:
             body += _content(name, made.get(name), tidy, figures, out, suite)
     body += [_sources(suite), r"\end{document}", ""]
-    path = out / "main.tex"
+    path = out / SOURCE
     artifacts.write_text(path, "\n".join(body))
     return path
 
@@ -167,9 +169,9 @@ def _newest(provenance: Sequence[Mapping[str, str]]) -> str:
     return max((row["created"] for row in provenance), default="")
 
 
-def source_date_epoch(tables: Path) -> int:
+def _epoch(provenance: Sequence[Mapping[str, str]]) -> int:
     """The time of the newest result: what a document that is made again may say of its time, so that bytes repeat."""
-    newest = _newest(artifacts.read_csv(tables / "provenance.csv", PROVENANCE_COLUMNS))
+    newest = _newest(provenance)
     return int(datetime.fromisoformat(newest).timestamp()) if newest else 0
 
 

@@ -161,7 +161,17 @@ def _table(tables: Tables) -> Table:
         "test after Holm's adjustment over the criteria of one point. Control: the same of networks trained without the "
         "mark, whose gap is what the mark does by its looks alone."
     )
-    return Table("shortcut", caption + conditional(tables), data, columns)
+    random = _of(GAP, criterion="random")
+    family = _of(GAP, criterion="*")
+    unshown = {
+        "blocks_removed": (_of(GAP),),
+        "agreement_percent": (_of(AGREEMENT, criterion="*", schedule="*", operating_point="*"),),
+        "control_n": (_of(GAP, dataset="{control}"),),
+        "gap_against_dense_p_holm": (family, dense),
+        "gap_against_random_p_holm": (family, random),
+        **{f"{column}_*": (Origin("results", *quantity),) for column, quantity in _SHOWN.items() if column != "gap_pp"},
+    }
+    return Table("shortcut", caption + conditional(tables), data, columns, origins=unshown)
 
 
 # --- the figure ------------------------------------------------------------------------------------------------------

@@ -24,11 +24,14 @@ from prunebench.reporting.cost import (
     over_replicates,
 )
 from prunebench.reporting.display import select
-from prunebench.reporting.drawing import cut_below, note
+from prunebench.reporting.drawing import column_inches, cut_below, legend_grid, note
 from prunebench.reporting.formats import NOTHING, Column, Origin, Table, number, significant
+from prunebench.reporting.origins import load_from
 
 TIMES = "\u00d7"
 _FLOPS = (Origin("results", "complexity", "flops_reduction_percent"),)
+_MACS = (Origin("results", "complexity", "macs"),)
+_ACTIVATIONS = "latency.activations_bytes_per_image"
 # What is counted of a network, and how the reduction of it is named.
 COUNTED = {"product_layers": "layers", "activations_bytes_per_image": "activations"}
 
@@ -85,20 +88,40 @@ def _sizes(data: pd.DataFrame) -> list[int]:
 def _table(name: str, tidy: Tables, columns: Callable[[pd.DataFrame], Iterable[Column]], caption: str) -> Table:
     data = _summary(tidy)
     keep = [column for column in data.columns if "." not in column or column.startswith("latency.")]
-    return Table(name, f"{caption} Means over n replicates. {LOAD_MARKS}", data[keep], [*design_columns(), *columns(data)])
+    shown = [*design_columns(), *columns(data), Column("n", lambda row: str(row["n"]), origins=(Origin("measured"),))]
+    caption = f"{caption} Means over n replicates. {LOAD_MARKS}"
+    return Table(name, caption, data[keep], shown, origins=_origins(data))
+
+
+def _origins(data: pd.DataFrame) -> dict[str, tuple[Origin, ...]]:
+    """What all columns of the CSV file were made from: each of the two tables shows a part of them."""
+    found: dict[str, tuple[Origin, ...]] = {"blocks_removed": (Origin("measured"),), "macs": _MACS}
+    found |= {"flops_reduction_percent": _FLOPS, "ideal_speedup": _FLOPS}
+    for quantity, name in COUNTED.items():
+        found[f"{name}_reduction_percent"] = _of_both(f"latency.{quantity}")
+    for size, stem in batch_sizes(data.columns).items():
+        median = measured_from(f"{stem}_median_ms")
+        found[f"speedup_batch{size}"] = _of_both(f"{stem}_median_ms")
+        found[f"speedup_batch{size}_*"] = _of_both(f"{stem}_p[27]5_ms")
+        found[f"gmacs_per_s_batch{size}"] = _MACS + median
+        found[f"macs_per_byte_batch{size}"] = _MACS + measured_from("latency.weights_bytes") + measured_from(_ACTIVATIONS)
+    return {**found, "latency.beside": load_from("latency") + load_from("latency", DENSE)}
+
+
+def _of_both(name: str) -> tuple[Origin, ...]:
+    """A quantity of the network and of the dense one."""
+    return measured_from(name) + measured_from(name, DENSE)
 
 
 def _speedup_columns(data: pd.DataFrame) -> Iterable[Column]:
     yield Column("FLOPs reduction (%)", lambda row: number(row["flops_reduction_percent"], 2), origins=_FLOPS)
     for quantity, name in COUNTED.items():
         if (column := f"{name}_reduction_percent") in data:
-            origins = measured_from(f"latency.{quantity}") + measured_from(f"latency.{quantity}", DENSE)
-            yield Column(f"{name.capitalize()} reduction (%)", _plain(column, 1), origins=origins)
+            yield Column(f"{name.capitalize()} reduction (%)", _plain(column, 1), origins=_of_both(f"latency.{quantity}"))
     yield Column("Ideal speed-up", lambda row: _times(row["ideal_speedup"]), origins=_FLOPS)
     for size in _sizes(data):
-        origins = measured_from(f"latency.latency_batch{size}_*") + measured_from(f"latency.latency_batch{size}_*", DENSE)
+        origins = _of_both(f"latency.latency_batch{size}_*")
         yield Column(f"Speed-up, batch {size}", _speedup_cell(size), origins=origins)
-    yield Column("n", lambda row: str(row["n"]))
 
 
 def _bottleneck_columns(data: pd.DataFrame) -> Iterable[Column]:
@@ -107,14 +130,12 @@ def _bottleneck_columns(data: pd.DataFrame) -> Iterable[Column]:
     for size in _sizes(data):
         stem = f"latency.latency_batch{size}"
         origins = measured_from(f"{stem}_median_ms")
-        counts = (Origin("results", "complexity", "macs"),)
         if (column := f"macs_per_byte_batch{size}") in data:
             moved = measured_from("latency.*_bytes*")
-            yield Column(f"MACs per byte, batch {size}", _plain(column, 1), origins=counts + moved)
-        yield Column(f"GMAC/s, batch {size}", _marked(f"gmacs_per_s_batch{size}"), origins=counts + origins)
+            yield Column(f"MACs per byte, batch {size}", _plain(column, 1), origins=_MACS + moved)
+        yield Column(f"GMAC/s, batch {size}", _marked(f"gmacs_per_s_batch{size}"), origins=_MACS + origins)
         if (column := f"{stem}_in_products_percent") in data:
             yield Column(f"Time in products, batch {size} (%)", _marked(column), origins=measured_from(column))
-    yield Column("n", lambda row: str(row["n"]))
 
 
 def _plain(name: str, digits: int) -> Callable[[Any], str]:
@@ -171,7 +192,7 @@ def draw_speedup(tidy: Tables, title: str) -> Figure:
     pruned = data[data["schedule"] != DENSE]
     if not sizes or pruned.empty or pruned["flops_reduction_percent"].isna().all():
         return note(title, "No pruned network has both a latency and a FLOPs reduction.")
-    figure = Figure(figsize=(5.6, 3.7), layout="constrained")
+    figure = Figure(layout="constrained")
     axes = figure.subplots()
     right = 1.05 * float(pruned["flops_reduction_percent"].max())
     axes.axhline(0, color="0.2", linewidth=0.9, zorder=1)
@@ -206,7 +227,10 @@ def draw_speedup(tidy: Tables, title: str) -> Figure:
     cut_below(axes, pd.concat(reductions).dropna().tolist(), -100.0)
     _speedup_axis(axes)
     sns.despine(ax=axes)
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    # It stands in one column: the legend goes below.
+    columns, below = legend_grid(handles, column_inches())
+    figure.set_size_inches(column_inches(), 2.7 + below)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.0, frameon=False, fontsize=7)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from prunebench.reporting.formats import Column, Origin, Table
 # What a row of a table and a tidy row must have in common, where both have it.
 _KEYS = ("dataset", "model", "schedule", "operating_point", "criterion", "replicate", "fine_tuning_epochs")
 _AUDIT_KEYS = ("method", "step", "from", "to")
-TIDY = tuple(field.name for field in fields(Tables))
+# Columns that say which row it is, in any table: those above, and what a table's rows are about.
+_NAMING = {*_KEYS, *_AUDIT_KEYS, "consensus", "metric", "evaluation", "quantity", "control"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Trace:
         text: The cell as shown.
         data: The columns of the CSV file that the cell shows, with their values.
         values: The tidy rows behind it.
+        known: Whether the table says which rows those are; without any, the cell says which row it is, or nothing was measured for it.
         stale: Whether the table's CSV file has something else in this row than the tidy tables give.
     """
 
@@ -62,6 +64,7 @@ class Trace:
     text: str
     data: dict[str, Any]
     values: list[Value]
+    known: bool
     stale: bool
 
 
@@ -116,7 +119,8 @@ def find(made: Table, tidy: Tables, number: int, column: str, stale: bool = Fals
     # One row may be behind a cell in two ways.
     unique = {(value.tidy, value.line): value for value in values}
     keys = {name: record[name] for name in [*made.group, *_KEYS, *_AUDIT_KEYS] if name in record.index}
-    return Trace(made.name, keys, header, text, data, list(unique.values()), stale)
+    known = bool(origins) or set(data) <= {*_NAMING, *made.group}
+    return Trace(made.name, keys, header, text, data, list(unique.values()), known, stale)
 
 
 def made_by(path: Path, tidy: Tables) -> Table:
@@ -188,12 +192,17 @@ def _column(table: Table, record: pd.Series[Any], name: str) -> tuple[str, Any, 
     if name not in table.data.columns:
         there = [*(column.header for column in table.columns), *map(str, table.data.columns)]
         raise PrunebenchError(f"--column {name}: table {table.name} has no such column; there are {', '.join(there)}")
+    for pattern, origins_ in table.origins.items():
+        if fnmatchcase(name, pattern):
+            return name, None, origins_
     showing = [column for column in table.columns if name in _reads(column, table.data)]
     origins = list(dict.fromkeys(origin for column in showing for origin in column.origins))
     if not origins and "." in name:
         # Columns of quantities that the shown table leaves out are named <evaluation>.<quantity>.
         evaluation, _, quantity = name.partition(".")
-        origins = [Origin(tidy, evaluation, quantity) for tidy in ("results", "measured")]
+        # What words say of an evaluation stands beside its numbers, or was made from its numbers of other work.
+        words = {"method": ("*",), "beside": ("other_load_cores", "gpu_use_before_percent")}
+        origins = [Origin(tidy, evaluation, words.get(quantity, quantity)) for tidy in ("results", "measured")]
     return name, None, origins
 
 
@@ -284,7 +293,9 @@ def report(found: Trace, tables: Path, at_most: int = 30) -> str:
     if found.stale:
         lines.append(f"NOTE: {found.table}.csv has other numbers than the tidy tables give; make the tables anew")
     if not found.values:
-        return "\n".join([*lines, "", "Nothing was measured for this cell: it says which row it is, or has nothing to show."])
+        why = "Nothing was measured for this cell: it says which row it is, or has nothing to show."
+        unknown = "It is not known which rows this column was made from: the table does not say."
+        return "\n".join([*lines, "", why if found.known else unknown])
     lines += ["", f"Made from {len(found.values)} row{'s' * (len(found.values) > 1)} of the tidy tables:"]
     lines += [f"  {_one_line(value)}" for value in found.values[:at_most]]
     if len(found.values) > at_most:
