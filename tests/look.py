@@ -63,6 +63,10 @@ def _overlapping(figure: Figure) -> Iterator[str]:
         for axes in figure.axes:
             if _cross(legend.get_window_extent(), axes.get_window_extent()):
                 yield "the legend lies on a panel"
+        own = {id(text) for text in legend.get_texts()} | {id(legend.get_title())}
+        for text, box in _texts(figure):
+            if id(text) not in own and _cross(legend.get_window_extent(), box):
+                yield f"the legend lies on {text.get_text()!r}"
 
 
 def _cross(one: Bbox, other: Bbox) -> bool:

@@ -121,7 +121,7 @@ def _accuracy(tidy: Tables) -> Table:
         f"points (pp), before and after fine-tuning. Mean {PLUS_MINUS} standard deviation over n replicates; criteria that "
         f"draw at random enter with the mean over their draws in a replicate. {bold if best else nothing}{conditional(tidy)}"
     )
-    return Table("accuracy", caption, data, columns)
+    return Table("accuracy", caption, data, columns, origins={"among_best": origins.change_of("*")})
 
 
 def _versus(tidy: Tables, against: str) -> Table:
@@ -163,7 +163,8 @@ def _versus(tidy: Tables, against: str) -> Table:
         caption += (
             " Bootstrap: studentised, 9999 resamples of the replicates. Wilcoxon: signed-rank test of the same differences."
         )
-    return Table(f"versus_{against}", caption + conditional(tidy), data, columns)
+    unshown = {"hedges_g_*": both, "share_better": both, "bootstrap_*": both, "p_wilcoxon": both, "p_wilcoxon_holm": family}
+    return Table(f"versus_{against}", caption + conditional(tidy), data, columns, origins=unshown)
 
 
 def _headline(tidy: Tables) -> Table:
@@ -222,7 +223,8 @@ def _headline(tidy: Tables) -> Table:
         "change against the dense network in percentage points (pp), mean over replicates. The last column is the paired "
         "comparison with random removal, adjusted over all criteria of the operating point (Holm)." + conditional(tidy)
     )
-    return Table("headline", caption, data, columns, group=("dataset", "model"), rule_after="schedule")
+    unshown = {"blocks_removed": origins.BLOCKS, "n": origins.change_of("*"), "verdict": origins.family("random")}
+    return Table("headline", caption, data, columns, group=("dataset", "model"), rule_after="schedule", origins=unshown)
 
 
 def headline_html(data: pd.DataFrame) -> str:

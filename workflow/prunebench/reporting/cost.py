@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from prunebench.load import CROWDED_CORES, CROWDED_GPU_PERCENT
+from prunebench.reporting import origins
 from prunebench.reporting.collect import DENSE, ORACLE, SCORING, TRAINING, Tables
 from prunebench.reporting.display import criterion_order, natural, select, sort_for_display
 from prunebench.reporting.formats import PLUS_MINUS, Column, Origin, Table, compact, mean_sd, number, significant
@@ -248,7 +249,12 @@ def _scoring_cost(tidy: Tables) -> Table:
         f"mean {PLUS_MINUS} standard deviation over n replicates. Energy: the mean power of the job that scores all criteria, times a "
         "criterion's seconds, which makes it an estimate (e) whatever measured the job."
     )
-    return Table("scoring_cost", caption, data, columns, group=("dataset", "model"), rule_after=None)
+    unshown = {
+        "n": origins.scoring("seconds"),
+        "energy_kwh*": origins.scoring("energy_kwh"),
+        "emissions_kg*": origins.scoring("emissions_kg"),
+    }
+    return Table("scoring_cost", caption, data, columns, group=("dataset", "model"), rule_after=None, origins=unshown)
 
 
 TABLES: dict[str, Callable[[Tables], Table]] = {"cost": _cost, "scoring_cost": _scoring_cost}

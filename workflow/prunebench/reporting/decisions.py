@@ -40,7 +40,8 @@ def _quality(tidy: Tables) -> Table:
         f"{bounds}{given}. Random removal: expected values. The oracle looks at one block at a time and at a short "
         "fine-tuning: its best k blocks need not be the best set of k."
     )
-    return Table("quality", caption, data, columns, group=("dataset", "model"), rule_after="fine_tuning_epochs")
+    unshown = {name: origins.ORACLE for name in ("blocks", "images", "resampled")}
+    return Table("quality", caption, data, columns, group=("dataset", "model"), rule_after="fine_tuning_epochs", origins=unshown)
 
 
 def _bounded(row: Any, name: str, digits: int = 2, sign: bool = False) -> str:

@@ -122,6 +122,11 @@ def note(title: str, text: str) -> Figure:
     return figure
 
 
+def head(figure: Figure, title: str) -> None:
+    """The title of a figure of several panels: at its left edge, where no legend beside the panels reaches."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9.5)
+
+
 def nothing_in(panel: Axes, text: str) -> None:
     """A panel of a grid that there is nothing for: words in place of axes."""
     panel.text(0.5, 0.5, text, ha="center", va="center", color="0.35", transform=panel.transAxes)

@@ -29,7 +29,7 @@ from prunebench.reporting.cost import (
     without_taken_over,
 )
 from prunebench.reporting.display import ordered_criteria, ordered_schedules, select
-from prunebench.reporting.drawing import cut_below, note
+from prunebench.reporting.drawing import cut_below, head, note
 from prunebench.reporting.figures import looks_of
 from prunebench.reporting.formats import Column, Origin, Table, number, significant
 from prunebench.reporting.origins import load_from
@@ -239,7 +239,7 @@ def draw_energy(tidy: Tables, title: str) -> Figure:
         panel.set_xlabel("FLOPs reduction (%)")
     # By a fixed carbon intensity both fall by the same share.
     panels[0].set_ylabel("Reduction of inference\nenergy and carbon (%)")
-    figure.suptitle(title, fontsize=9.5)
+    head(figure, title)
     above.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=2.6, fontsize=7)
     _stage_panel(below, data, schedules)
     return figure

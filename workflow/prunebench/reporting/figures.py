@@ -37,6 +37,7 @@ from prunebench.reporting.drawing import (
     colour_bar,
     column_inches,
     grid_size,
+    head,
     ink,
     legend_grid,
     mean_over,
@@ -164,7 +165,7 @@ def _accuracy(tables: Tables, title: str) -> Figure:
         panel.set_xlabel("FLOPs reduction (%)")
     panels[0].set_ylabel("Accuracy change against dense (pp)")
     if len(schedules) > 1:
-        figure.suptitle(title, fontsize=9.5)
+        head(figure, title)
     place = {"loc": "outside right upper"} if beside else {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.0}
     figure.legend(handles=legend, frameon=False, handlelength=2.6, **place)
     return figure
@@ -402,7 +403,7 @@ def _quality(tables: Tables, title: str) -> Figure:
     right.set_xlabel("Relative regret (logarithmic above 1)" + mean_over(replicates))
     over = data["resampled"].iloc[0] + (" of one dense network" if replicates == 1 else "")
     handles.append(Line2D([], [], color="none", label=f"bars: 95 % bootstrap over {over}"))
-    figure.suptitle(f"{title}: criteria held to the oracle", fontsize=9.5)
+    head(figure, f"{title}: criteria held to the oracle")
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 

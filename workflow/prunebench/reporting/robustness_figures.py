@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from prunebench.reporting.collect import DENSE, Tables
 from prunebench.reporting.display import ordered_criteria, ordered_schedules
-from prunebench.reporting.drawing import note, nothing_in
+from prunebench.reporting.drawing import head, note, nothing_in
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import PLUS_MINUS
 from prunebench.reporting.robustness import ATTACKS, NORMS, by_network, distance, main_threat
@@ -46,7 +46,7 @@ def _changes(tables: Tables, title: str) -> Figure:
             else:
                 criteria_panel(panel, here, looks)
         row[0].set_ylabel("Robust accuracy change\nagainst dense (pp)")
-    figure.suptitle(title, fontsize=9.5)
+    head(figure, title)
     figure.legend(handles=legend, loc="outside right upper", frameon=False, handlelength=3.4)
     return figure
 
@@ -94,7 +94,7 @@ def _curves(tables: Tables, title: str) -> Figure:
         row[0].set_ylabel("Robust accuracy (%)")
     panels[0, 0].set_ylim(bottom=0)
     where = f": {point[0]}, {point[1]}" if point[0] != DENSE else ""
-    figure.suptitle(f"{title}{where}", fontsize=9.5)
+    head(figure, f"{title}{where}")
     figure.legend(handles=legend, loc="outside right upper", frameon=False, handlelength=3.4)
     return figure
 

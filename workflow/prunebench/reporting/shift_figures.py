@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from prunebench.evaluation.corruptions import ALL
 from prunebench.reporting.collect import DELIVERED, DENSE, Tables
 from prunebench.reporting.display import ordered_criteria, ordered_schedules
-from prunebench.reporting.drawing import bare, ink, mean_over, note
+from prunebench.reporting.drawing import bare, head, ink, mean_over, note
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import MINUS
 from prunebench.reporting.shift import CLEAN, CORRUPTIONS, FLOPS, MEAN, NETWORK, by_network, known
@@ -65,7 +65,7 @@ def _figure(tables: Tables, title: str) -> Figure:
         line[0].set_ylabel("Accuracy change\nagainst dense (pp)")
     for panel in panels[-1]:
         panel.set_xlabel("FLOPs reduction (%)")
-    figure.suptitle(title, fontsize=9.5)
+    head(figure, title)
     figure.legend(handles=legend, loc="outside right upper", frameon=False, handlelength=3.4)
     return figure
 
@@ -97,7 +97,7 @@ def _map(tables: Tables, title: str) -> Figure:
         for edge in _edges(shown):
             panel.axhline(edge - 0.5, color="white", linewidth=3)
     panels[0].set_yticks(range(len(shown)), [_words(quantity) for quantity in shown])
-    figure.suptitle(title, fontsize=9.5)
+    head(figure, title)
     mapped = mpl.cm.ScalarMappable(Normalize(-limit, limit), "RdBu_r")
     bar = figure.colorbar(mapped, ax=list(panels), pad=0.02, aspect=25)
     bar.set_label("Error against dense (pp)" + mean_over(found["replicate"].nunique()))

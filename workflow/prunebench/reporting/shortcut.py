@@ -14,7 +14,7 @@ from prunebench.reporting import statistics
 from prunebench.reporting.collect import DENSE, Tables, control_of, planted
 from prunebench.reporting.comparison import conditional
 from prunebench.reporting.display import ordered_criteria, ordered_schedules, select, sort_for_display
-from prunebench.reporting.drawing import note, nothing_in
+from prunebench.reporting.drawing import head, note, nothing_in
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, difference, mean_sd, number
 
@@ -208,7 +208,7 @@ def _figure(tables: Tables, title: str) -> Figure:
             if not math.isnan(level):
                 panel.axhline(level, **_DENSE_LINE, zorder=1)
         row[0].set_ylabel("Shortcut gap (pp):\nmark agrees minus mark random")
-    figure.suptitle(title, fontsize=9.5)
+    head(figure, title)
     figure.legend(handles=legend, loc="outside right upper", frameon=False, handlelength=3.4)
     return figure
 
