@@ -268,6 +268,18 @@ def test_speedups_have_known_values() -> None:
     assert cell(table, "Speed-up, batch 1", row_of(table, criterion="dense")) == "1.00\u00d7"
 
 
+def test_a_dense_network_that_was_timed_in_turns_is_what_speedups_are_relative_to() -> None:
+    suite = latency_suite()
+    for replicate in range(2):
+        row = Suite.network("one-shot", "cka", "blocks2", replicate)
+        # While the pruned network took 4 ms, the dense one took 6, whatever it took by itself.
+        suite.measure(row, "latency", {f"dense_latency_batch1_{kind}_ms": 6.0 for kind in ("median", "p25", "p75")}, "measured")
+    table = speedup.TABLES["speedup"](suite.tables())
+    assert row_of(table, criterion="cka")["speedup_batch1"] == pytest.approx(1.5)
+    assert row_of(table, criterion="cka")["speedup_batch8"] == pytest.approx(2)
+    assert row_of(table, criterion="dense")["speedup_batch1"] == pytest.approx(1)
+
+
 def test_what_holds_a_network_back_has_known_values() -> None:
     table = speedup.TABLES["bottleneck"](latency_suite(load=1.0).tables())
     row = row_of(table, criterion="cka")

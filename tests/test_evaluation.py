@@ -296,6 +296,28 @@ def test_latency_times_batches_of_each_size() -> None:
     assert evaluation.per == "architecture"
 
 
+def test_latency_of_the_dense_network_is_taken_in_turns() -> None:
+    order: list[str] = []
+
+    class Named(Calls):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            order.append(self.name)
+            return super().forward(images)
+
+    options = {"batch_sizes": [2], "seconds": 60.0, "repeats": 8, "warm_up": 1, "threads": 1}
+    with mock.patch("prunebench.layer_times.share_in_products", return_value=12.5):
+        result = find_evaluation("latency").measure(subject(Named("pruned"), (1, 2, 2), dense=Named("dense"), options=options))
+    # Behind the pass that counts layers: four turns of a pass to warm up and two that are timed, the dense network first.
+    assert order[1:] == 4 * (3 * ["dense"] + 3 * ["pruned"])
+    assert result.values["latency_batch2_passes"] == 8
+    assert 0 < result.values["dense_latency_batch2_p25_ms"] <= result.values["dense_latency_batch2_median_ms"]
+    assert {re.sub(r"batch\d+", "batch<n>", name) for name in result.values} <= set(find_evaluation("latency").quantities)
+
+
 def test_latency_has_enough_passes_for_quartiles_however_little_time_there_is() -> None:
     options = {"batch_sizes": [1], "seconds": 1e-9, "threads": 1}
     network = Calls()

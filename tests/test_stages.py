@@ -154,7 +154,8 @@ def test_cost_of_scoring(made: Path) -> None:
     for entry in cost["criteria"].values():
         assert entry["energy_kwh"] == pytest.approx(whole["energy_kwh"] / whole["duration_s"] * entry["seconds"])
         assert entry["emissions_kg"] == pytest.approx(whole["emissions_kg"] / whole["duration_s"] * entry["seconds"])
-    assert 0 < cost["criteria"]["cka"]["energy_kwh"] <= whole["energy_kwh"]
+    # Below 50 ms the meter may have seen nothing yet.
+    assert 0 <= cost["criteria"]["cka"]["energy_kwh"] <= whole["energy_kwh"]
 
 
 def test_a_combined_criterion_costs_what_its_parts_cost(tmp_path: Path, made: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from shared import REPOSITORY
 
 TABLES = ("results", "scores", "removals", "oracle", "quality", "accuracy", "versus_random", "versus_dense", "headline")
+TABLES += ("robustness", "calibration", "shortcut", "dense_networks")
 
 
 def command(folder: Path, *options: str) -> list[str]:
@@ -66,10 +67,13 @@ def test_every_kind_of_chain_reaches_the_tables(finished: Path) -> None:
     one_shot = {("one-shot", name) for name in ("cka", "random", "weight_norm", "odd_first")}
     others = {("dense", "dense"), ("iterative", "first"), ("one-shot-filters", "random"), ("delivered", "slim")}
     assert chains == others | one_shot
-    accuracy = results[results["quantity"] == "accuracy_percent"]
+    accuracy = results[(results["quantity"] == "accuracy_percent") & (results["dataset"] == "digits")]
     # Two replicates of: dense, three chains and an outsider's network at two points, random twice, and again with fewer filters.
     assert len(accuracy) == 2 * (1 + 2 * (3 + 1 + 1 + 2 + 2))
     assert accuracy["value"].between(0, 100).all()
+    # With a planted mark: dense, and random twice at the one point of that experiment. AutoAttack: dense and one network at two points.
+    assert len(results[(results["quantity"] == "accuracy_percent") & (results["dataset"] == "digits_shortcut")]) == 2 * (1 + 2)
+    assert len(results[(results["evaluation"] == "autoattack") & (results["quantity"] == "images")]) == 1 + 2
 
 
 def test_the_same_blocks_are_removed_at_the_same_cost(finished: Path) -> None:

@@ -18,8 +18,9 @@ def with_table(readme: str, table: str) -> str:
 
 
 def table_of(headline: str) -> str:
-    """The lines of the first Markdown table."""
-    return "\n".join(line for line in headline.splitlines() if line.startswith("|"))
+    """The lines of the first Markdown table: of the first experiment."""
+    first = headline[headline.index("\n|") :].strip().split("\n\n")[0]
+    return "\n".join(line for line in first.splitlines() if line.startswith("|"))
 
 
 if __name__ == "__main__":
@@ -31,6 +32,7 @@ if __name__ == "__main__":
         ("figures/accuracy_digits_resnet32.png", "accuracy.png"),
         ("figures/removals_digits_resnet32.png", "removals.png"),
         ("figures/quality_digits_resnet32.png", "quality.png"),
+        ("figures/robustness_digits_resnet32.png", "robustness.png"),
     ):
         shutil.copy(results / source, demo / name)
     readme = REPOSITORY / "README.md"

@@ -93,16 +93,20 @@ def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
         for folder in job.folders():
             place = experiment / f"replicate{number}" / folder
             distinct.setdefault(load_architecture(place).identity, place)
+    # All dense networks of an experiment have one architecture.
+    reference = experiment / "replicate0" / "dense"
+    dense = load_architecture(reference).identity
     for item in job.evaluations:
         evaluation = find_evaluation(item.evaluation)
         rows = []
         for architecture, place in tqdm(sorted(distinct.items()), desc=evaluation.name, unit="architecture"):
-            identity = _identity(job, item, evaluation, place, place, device)
+            identity = _identity(job, item, evaluation, place, reference, device)
             kept = work / evaluation.name / f"{architecture}.json"
             content = _finished(kept, identity)
             if content is None:
                 subject = Subject(
                     network=load_network(place).to(device),
+                    dense=None if architecture == dense else load_network(reference).to(device),
                     test=test,
                     work=_checkpoints(work / evaluation.name / architecture, identity),
                     **_of_job(job, item, evaluation, device),
@@ -143,7 +147,7 @@ def _identity(job: EvaluateJob, item: Evaluated, evaluation: Evaluation, place: 
     context = job.model_dump(exclude={"evaluations", "chains", "with_dense", "replicates", "files"})
     weights = [sha256_of(folder / name) for folder in (place, dense) for name in ("architecture.json", "weights.safetensors")]
     # What follows from the architecture is measured of any network that has it; on another machine it is another number.
-    measured = [load_architecture(place).identity, device_name(device), platform.node()]
+    measured = [load_architecture(folder).identity for folder in (place, dense)] + [device_name(device), platform.node()]
     found = weights if evaluation.per == "network" else measured
     return fingerprint([context, item.model_dump(), found, plugin_digests(item.evaluation, job.dataset, job.model)])
 

@@ -33,7 +33,8 @@ class Subject:
     Attributes:
         network: The network, in evaluation mode and on ``device``: float images in [0, 1], shape (n, channels, height, width), to
             logits, shape (n, classes). Its normalisation is inside.
-        dense: The unpruned network it was made from, or None.
+        dense: The unpruned network it was made from, or None. With ``per="architecture"`` one with the dense architecture, and None for
+            the dense architecture itself.
         unfinetuned: The dense network's weights in the architecture of ``network``, as it was before any fine-tuning, or None.
         input_shape: (channels, height, width).
         classes: Number of classes.

@@ -36,10 +36,12 @@ class Options(Section):
 
 # Fewer would make no quartiles.
 FEWEST = 5
+# How often a network and the dense one take turns.
+TURNS = 4
 
 
 def pass_times(
-    network: nn.Module, images: torch.Tensor, *, seconds: float, repeats: int = 1000, warm_up: int = 10
+    network: nn.Module, images: torch.Tensor, *, seconds: float, repeats: int = 1000, warm_up: int = 10, fewest: int = FEWEST
 ) -> list[float]:
     """Times of forward passes in ms, after warm-up.
 
@@ -48,9 +50,10 @@ def pass_times(
     Args:
         network: In evaluation mode, on the images' device.
         images: Float, shape (n, channels, height, width).
-        seconds: No pass starts after this time, but five are made in any case.
+        seconds: No pass starts after this time, but ``fewest`` are made in any case.
         repeats: No more passes than this.
         warm_up: Passes before, no more than take ``seconds``, and at least one.
+        fewest: Passes that are made in any case.
     """
     import torch
 
@@ -74,7 +77,7 @@ def pass_times(
         with torch.inference_mode(), torch.cuda.device(images.device) if on_gpu else contextlib.nullcontext():
             timed = timed_on_gpu if on_gpu else timed_on_cpu
             _repeat(timed, seconds, warm_up, fewest=1)
-            return _repeat(timed, seconds, repeats, fewest=FEWEST)
+            return _repeat(timed, seconds, repeats, fewest=fewest)
     finally:
         if collecting:
             gc.enable()
@@ -88,6 +91,27 @@ def _repeat(timed: Callable[[], float], seconds: float, repeats: int, fewest: in
     return times
 
 
+def _in_turn(
+    network: nn.Module, dense: nn.Module | None, images: torch.Tensor, options: Options
+) -> tuple[list[float], list[float]]:
+    """Times of a network and of the dense one, in ms: in turns, since a machine may be fast for a while and slow for another."""
+    times: list[float] = []
+    beside: list[float] = []
+    turns = 1 if dense is None else TURNS
+    for _ in range(turns):
+        for timed, found in ((dense, beside), (network, times)):
+            if timed is not None:
+                found += pass_times(
+                    timed,
+                    images,
+                    seconds=options.seconds / turns,
+                    repeats=-(-options.repeats // turns),
+                    warm_up=options.warm_up,
+                    fewest=-(-FEWEST // turns),
+                )
+    return times, beside
+
+
 def measure(subject: Subject) -> Values:
     """Time batches of random images of each size for ``seconds`` each; see ``EVALUATION.quantities``."""
     from prunebench.layer_times import share_in_products, traffic
@@ -96,7 +120,8 @@ def measure(subject: Subject) -> Values:
     options = Options.model_validate(dict(subject.options))
     gpu_before = gpu_use_percent(subject.device)
     network = subject.network.to(subject.device).eval()
-    moved = traffic(network, random_images(subject, 1))
+    with threads(options.threads):
+        moved = traffic(network, random_images(subject, 1))
     values: dict[str, float] = {
         "product_layers": moved.product_layers,
         "layers": moved.layers,
@@ -106,9 +131,12 @@ def measure(subject: Subject) -> Values:
     with threads(options.threads) as used, Load() as load:
         for size in dict.fromkeys(options.batch_sizes):
             images = random_images(subject, size)
-            times = pass_times(network, images, seconds=options.seconds, repeats=options.repeats, warm_up=options.warm_up)
-            lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
             stem = f"latency_batch{size}"
+            times, beside = _in_turn(network, subject.dense, images, options)
+            if beside:
+                lower, median, upper = statistics.quantiles(beside, n=4, method="inclusive")
+                values |= {f"dense_{stem}_median_ms": median, f"dense_{stem}_p25_ms": lower, f"dense_{stem}_p75_ms": upper}
+            lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
             values[f"{stem}_median_ms"] = median
             values[f"{stem}_p25_ms"] = lower
             values[f"{stem}_p75_ms"] = upper
@@ -137,6 +165,9 @@ EVALUATION = Evaluation(
         "latency_batch<n>_median_ms": "Median time of a forward pass of n images",
         "latency_batch<n>_p25_ms": "Lower quartile of these times",
         "latency_batch<n>_p75_ms": "Upper quartile of these times",
+        "dense_latency_batch<n>_median_ms": "Median time of the dense network, timed in turns with this one; not there for itself",
+        "dense_latency_batch<n>_p25_ms": "Lower quartile of these times",
+        "dense_latency_batch<n>_p75_ms": "Upper quartile of these times",
         "latency_batch<n>_iqr_ms": "Distance between the quartiles of these times",
         "latency_batch<n>_passes": "Number of forward passes timed",
         "latency_batch<n>_in_products_percent": "Share of the time that convolutions, dense layers and attention take",

@@ -41,7 +41,8 @@ def speedups(tidy: Tables) -> pd.DataFrame:
 
     Returns:
         The columns of ``by_replicate``, ``flops_reduction_percent``, ``macs``, ``<counted>_reduction_percent``, and for each batch size
-        ``speedup_batch<n>`` (dense median over this one's), ``_low`` and ``_high`` (quartiles: the dense network's lower one over this
+        ``speedup_batch<n>`` (median of the dense network, timed in turns with this one where it was, over this one's),
+        ``_low`` and ``_high`` (quartiles: the dense network's lower one over this
         one's upper one, and the other way round), ``gmacs_per_s_batch<n>``, ``macs_per_byte_batch<n>``.
     """
     frame = by_replicate(tidy.measured)
@@ -59,6 +60,10 @@ def speedups(tidy: Tables) -> pd.DataFrame:
             frame[f"{name}_reduction_percent"] = 100 * (1 - frame[column] / base[column])
     for size, stem in sizes.items():
         median, low, high = (f"{stem}_{kind}_ms" for kind in ("median", "p25", "p75"))
+        for kind in (median, low, high):
+            # The dense network was timed in turns with each other one, where the evaluation does so.
+            if (beside := kind.replace("latency.", "latency.dense_")) in frame:
+                base[kind] = frame[beside].fillna(base[kind])
         frame[f"speedup_batch{size}"] = base[median] / frame[median]
         if low in frame and high in frame:
             frame[f"speedup_batch{size}_low"] = base[low] / frame[high]
@@ -109,8 +114,9 @@ def _origins(data: pd.DataFrame) -> dict[str, tuple[Origin, ...]]:
 
 
 def _of_both(name: str) -> tuple[Origin, ...]:
-    """A quantity of the network and of the dense one."""
-    return measured_from(name) + measured_from(name, DENSE)
+    """A quantity of the network and of the dense one, which may have been timed in turns with it."""
+    beside = measured_from(name.replace("latency.latency", "latency.dense_latency"))
+    return measured_from(name) + (beside if "latency.latency" in name else ()) + measured_from(name, DENSE)
 
 
 def _speedup_columns(data: pd.DataFrame) -> Iterable[Column]:
@@ -167,7 +173,8 @@ def _speedup_cell(size: int) -> Callable[[Any], str]:
 
 
 _SPEEDUP = (
-    "Time of a forward pass of the dense network over that of the pruned one, by batch size, beside what it would be if time were in "
+    "Time of a forward pass of the dense network over that of the pruned one, timed in turns, "
+    "by batch size, beside what it would be if time were in "
     "proportion to multiply-accumulates (ideal). In brackets: with each network's lower and upper quartile of times in the place of its "
     "median, the least and the most favourable way round; where they hold 1, the network is not shown to be faster. Layers: "
     "convolutions, dense layers and attention, one after the other. Activations: bytes that layers read and write."
