@@ -197,6 +197,11 @@ class EvaluationGroup:
         """Folders of the networks that a job evaluates."""
         return folders_of(self.batches[batch])[0 if batch == 0 else 1 :]
 
+    def place(self, batch: int) -> str:
+        """A name for what one of its jobs keeps beside results, such as logs."""
+        chains = "_".join(chain.replace("/", "-") for chain in self.batches[batch]) or "dense"
+        return f"{self.names[0]}/{chains if len(chains) < 100 else f'batch{batch}'}"
+
 
 def evaluation_groups(suite: Suite, dataset: str, model: str, per: str) -> list[EvaluationGroup]:
     """What is evaluated of an experiment: for each ``network``, or once for each distinct ``architecture``."""

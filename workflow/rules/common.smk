@@ -143,8 +143,7 @@ class EvaluationJob:
     @property
     def place(self):
         """Where it keeps its logs."""
-        chains = "_".join(chain.replace("/", "-") for chain in self.group.batches[self.batch]) or "dense"
-        return f"{self.group.names[0]}/{chains if len(chains) < 100 else f'batch{self.batch}'}"
+        return self.group.place(self.batch)
 
     @property
     def name(self):
