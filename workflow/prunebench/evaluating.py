@@ -5,15 +5,15 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from prunebench.artifacts import fingerprint, read_json, sha256_of, write_json, write_text
-from prunebench.data import Split, find_dataset
+from prunebench.data import find_dataset
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation import Evaluation, Subject, device_name, find_evaluation
 from prunebench.jobs import Evaluated, EvaluateJob
@@ -45,35 +45,44 @@ def evaluate(job: EvaluateJob, replicate: Path, work: Path, cache: Path) -> None
     dense_weights, dense_architecture = load_weights(dense_folder), load_architecture(dense_folder)
     test = _once(lambda: load(job, "test"))
     known: dict[tuple[str, str], dict[str, Any]] = {}
-    asked = [(folder, asked) for folder in job.folders() for asked in job.evaluations]
-    progress = tqdm(asked, desc="evaluate", unit="evaluation")
-    for folder, item in progress:
-        evaluation = find_evaluation(item.evaluation)
-        progress.set_postfix_str(f"{evaluation.name} of {folder}")
+    progress = tqdm(total=len(job.folders()) * len(job.evaluations), desc="evaluate", unit="evaluation")
+    for folder in job.folders():
         place = replicate / folder
         architecture = load_architecture(place)
-        identity = _identity(job, item, evaluation, place, dense_folder, device)
-        kept = work / folder / f"{evaluation.name}.json"
-        content = _finished(kept, identity)
-        key = (evaluation.name, fingerprint(architecture.to_json()))
-        if content is None and not evaluation.weights_matter:
-            content = known.get(key)
-        if content is None:
-            subject = Subject(
-                # On a CPU convolutions of channels that lie together, in batches that fit its cache, take half the time.
-                network=load_network(place).to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-                batch_size=100 if device.type == "cpu" else 500,
-                dense=dense_network,
-                unfinetuned=_unfinetuned(place, architecture, dense_weights, dense_architecture, device),
-                test=test,
-                work=_checkpoints(work / folder / evaluation.name, identity),
-                cache=cache,
-                **_of_job(job, item, evaluation, device),
-            )
-            content = _run(evaluation, subject, job)
-        known[key] = content
-        write_json(kept, {"identity": identity, **content})
-        write_json(place / "evaluations" / f"{evaluation.name}.json", content)
+        # A network whose results are all there is not loaded.
+        network = _once(partial(_network, place, device))
+        unfinetuned = _once(partial(_unfinetuned, place, architecture, dense_weights, dense_architecture, device))
+        for item in job.evaluations:
+            evaluation = find_evaluation(item.evaluation)
+            progress.set_postfix_str(f"{evaluation.name} of {folder}")
+            identity = _identity(job, item, evaluation, place, dense_folder, device)
+            kept = work / folder / f"{evaluation.name}.json"
+            content = _finished(kept, identity)
+            key = (evaluation.name, fingerprint(architecture.to_json()))
+            if content is None and not evaluation.weights_matter:
+                content = known.get(key)
+            if content is None:
+                subject = Subject(
+                    network=network(),
+                    batch_size=100 if device.type == "cpu" else 500,
+                    dense=dense_network,
+                    unfinetuned=unfinetuned(),
+                    test=test,
+                    work=_checkpoints(work / folder / evaluation.name, identity),
+                    cache=cache,
+                    **_of_job(job, item, evaluation, device),
+                )
+                content = _run(evaluation, subject, job)
+            known[key] = content
+            write_json(kept, {"identity": identity, **content})
+            write_json(place / "evaluations" / f"{evaluation.name}.json", content)
+            progress.update()
+    progress.close()
+
+
+def _network(place: Path, device: torch.device) -> torch.nn.Module:
+    # On a CPU convolutions of channels that lie together, in batches that fit its cache, take half the time.
+    return load_network(place).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
@@ -96,6 +105,7 @@ def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
     # All dense networks of an experiment have one architecture.
     reference = experiment / "replicate0" / "dense"
     dense = load_architecture(reference).identity
+    dense_network = load_network(reference).to(device)
     for item in job.evaluations:
         evaluation = find_evaluation(item.evaluation)
         rows = []
@@ -106,7 +116,7 @@ def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
             if content is None:
                 subject = Subject(
                     network=load_network(place).to(device),
-                    dense=None if architecture == dense else load_network(reference).to(device),
+                    dense=None if architecture == dense else dense_network,
                     test=test,
                     work=_checkpoints(work / evaluation.name / architecture, identity),
                     **_of_job(job, item, evaluation, device),
@@ -122,9 +132,12 @@ def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
         shutil.rmtree(work / find_evaluation(item.evaluation).name, ignore_errors=True)
 
 
-def _once(load: Callable[[], Split]) -> Callable[[], Split]:
-    """A function that loads a split the first time that it is asked."""
-    return cache(load)
+T = TypeVar("T")
+
+
+def _once(make: Callable[[], T]) -> Callable[[], T]:
+    """A function that makes something the first time that it is asked."""
+    return cache(make)
 
 
 def _of_job(job: EvaluateJob, item: Evaluated, evaluation: Evaluation, device: torch.device) -> dict[str, Any]:
@@ -145,10 +158,11 @@ def _of_job(job: EvaluateJob, item: Evaluated, evaluation: Evaluation, device: t
 def _identity(job: EvaluateJob, item: Evaluated, evaluation: Evaluation, place: Path, dense: Path, device: torch.device) -> str:
     """What the result of an evaluation depends on: a finished one with another identity is made again."""
     context = job.model_dump(exclude={"evaluations", "chains", "with_dense", "replicates", "files"})
-    weights = [sha256_of(folder / name) for folder in (place, dense) for name in ("architecture.json", "weights.safetensors")]
-    # What follows from the architecture is measured of any network that has it; on another machine it is another number.
-    measured = [load_architecture(folder).identity for folder in (place, dense)] + [device_name(device), platform.node()]
-    found = weights if evaluation.per == "network" else measured
+    if evaluation.per == "network":
+        found = [sha256_of(folder / name) for folder in (place, dense) for name in ("architecture.json", "weights.safetensors")]
+    else:
+        # What follows from the architecture is measured of any network that has it; on another machine it is another number.
+        found = [load_architecture(folder).identity for folder in (place, dense)] + [device_name(device), platform.node()]
     return fingerprint([context, item.model_dump(), found, plugin_digests(item.evaluation, job.dataset, job.model)])
 
 

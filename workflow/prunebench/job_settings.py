@@ -46,11 +46,6 @@ def files(*references: str) -> dict[str, dict[str, str]]:
     return {"files": {reference: sha256_of(Path(reference)) for reference in references if reference.endswith(".py")}}
 
 
-def metering(suite: Suite) -> dict[str, Any]:
-    """How energy is accounted."""
-    return suite.energy.model_dump()
-
-
 def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> dict[str, Any]:
     """Settings of the job that trains or takes over a dense network."""
     experiment = pairs(suite)[dataset, model].experiment
@@ -62,7 +57,7 @@ def dense_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
         "files": {**files(experiment.dataset, experiment.model)["files"], **given},
         "dense": source,
         "training": (experiment.dense_training or suite.dense_training).model_dump(),
-        "energy": metering(suite),
+        "energy": suite.energy.model_dump(),
     }
 
 
@@ -102,7 +97,7 @@ def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
         "criteria": repeats,
         "sample": (experiment.sample or suite.sample).model_dump(),
         "constraints": suite.constraints.model_dump(),
-        "energy": metering(suite),
+        "energy": suite.energy.model_dump(),
     }
 
 
@@ -116,7 +111,7 @@ def oracle_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> 
         **files(experiment.dataset, experiment.model),
         "constraints": suite.constraints.model_dump(),
         "fine_tuning": {**fine_tuning, "epochs_per_block": suite.oracle.epochs},
-        "energy": metering(suite),
+        "energy": suite.energy.model_dump(),
     }
 
 
@@ -145,7 +140,7 @@ def chain_job(suite: Suite, dataset: str, model: str, replicate: int | str, sche
         "operating_points": [point.model_dump() for point in points(suite, pair)],
         "constraints": suite.constraints.model_dump(),
         "fine_tuning": (pair.experiment.fine_tuning or suite.fine_tuning).model_dump(),
-        "energy": metering(suite),
+        "energy": suite.energy.model_dump(),
     }
 
 
@@ -160,7 +155,7 @@ def filters_job(suite: Suite, dataset: str, model: str, replicate: int | str, cr
         "flops_reduction": section.flops_reduction,
         "epochs": section.epochs,
         "fine_tuning": (experiment.fine_tuning or suite.fine_tuning).model_dump(),
-        "energy": metering(suite),
+        "energy": suite.energy.model_dump(),
     }
 
 
@@ -179,7 +174,7 @@ def evaluate_job(
         "chains": {chain: {"draws": repeats, "points": names} for chain, (repeats, names) in group.batches[batch].items()},
         "with_dense": batch == 0,
         # What is computed of the test images does not depend on these.
-        **({"replicates": group.replicates, "energy": metering(suite)} if replicate is None else {}),
+        **({"replicates": group.replicates, "energy": suite.energy.model_dump()} if replicate is None else {}),
     }
 
 

@@ -8,7 +8,6 @@ here every batch of every attack is kept. What comes out is what one call of the
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from prunebench.artifacts import fingerprint, read_json, write_json
 from prunebench.attacks import Target, Threat, described
 from prunebench.errors import PrunebenchError
 from prunebench.seeds import derive
+from prunebench.training import digest
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 IMPLEMENTATION = f"pyautoattack {pyautoattack.__version__}"
@@ -169,10 +169,8 @@ def _refuse_beyond(moved: torch.Tensor, images: torch.Tensor, threat: Threat, at
 
 def _digest(target: Target) -> str:
     """What the attack is on: weights and images, for a file that was left by another one."""
-    weights = hashlib.sha256()
-    for value in target.network.state_dict().values():
-        weights.update(value.cpu().contiguous().numpy().tobytes())
-    return fingerprint([weights.hexdigest(), target.split.indices.tolist(), target.correct.int().tolist()])
+    chosen = [target.split.indices.tolist(), target.correct.int().tolist()]
+    return fingerprint([digest(target.network.state_dict()), *chosen])
 
 
 def _kept(path: Path | None, identity: str) -> dict[str, Any]:

@@ -143,6 +143,27 @@ def threads(number: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
+def logits_of(
+    network: nn.Module, split: Split, device: torch.device, batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits (n, classes) and classes (n,) of the images of a split, batch by batch, on the device and without gradients.
+
+    Raises:
+        PrunebenchError: the split is empty.
+    """
+    import torch
+
+    from prunebench.data import to_unit
+
+    if len(split) == 0:
+        raise PrunebenchError("the test split holds no images")
+    network = network.to(device).eval()
+    for index in torch.split(torch.arange(len(split)), batch_size):
+        with torch.inference_mode():
+            logits = network(to_unit(split.pixels(index).to(device)))
+        yield logits, split.labels[index].to(device)
+
+
 def random_images(subject: Subject, number: int) -> torch.Tensor:
     """The same uniform images in [0, 1] for every network: float, shape (number, channels, height, width), on the device.
 

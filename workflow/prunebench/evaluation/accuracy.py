@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from prunebench.errors import PrunebenchError
-from prunebench.evaluation import Evaluation, Subject, Values
+from prunebench.evaluation import Evaluation, Subject, Values, logits_of
 
 if TYPE_CHECKING:
     import torch
@@ -24,22 +23,13 @@ def classify(network: nn.Module, split: Split, device: torch.device, batch_size:
     Raises:
         PrunebenchError: the split is empty.
     """
-    import torch
     from torch.nn import functional
 
-    from prunebench.data import to_unit
-
-    if len(split) == 0:
-        raise PrunebenchError("accuracy: the test split holds no images")
-    network = network.to(device).eval()
     correct, loss = 0, 0.0
-    with torch.inference_mode():
-        for index in torch.split(torch.arange(len(split)), batch_size):
-            labels = split.labels[index].to(device)
-            logits = network(to_unit(split.pixels(index).to(device)))
-            right = (logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)
-            correct += int(right.sum())
-            loss += float(functional.cross_entropy(logits.double(), labels, reduction="sum"))
+    for logits, labels in logits_of(network, split, device, batch_size):
+        right = (logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)
+        correct += int(right.sum())
+        loss += float(functional.cross_entropy(logits.double(), labels, reduction="sum"))
     return correct, loss / len(split)
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from prunebench.config import Section
-from prunebench.errors import PrunebenchError
-from prunebench.evaluation import Evaluation, Subject, Values
+from prunebench.evaluation import Evaluation, Subject, Values, logits_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,16 +31,7 @@ def probabilities(network: nn.Module, split: Split, device: Any, batch_size: int
     """Softmax of the logits in double precision, shape (n, classes)."""
     import torch
 
-    from prunebench.data import to_unit
-
-    if len(split) == 0:
-        raise PrunebenchError("calibration: the test split holds no images")
-    network = network.to(device).eval()
-    with torch.inference_mode():
-        batches = [
-            network(to_unit(split.pixels(index).to(device))).double().softmax(dim=1).cpu()
-            for index in torch.split(torch.arange(len(split)), batch_size)
-        ]
+    batches = [logits.double().softmax(dim=1).cpu() for logits, _ in logits_of(network, split, device, batch_size)]
     found: Floats = torch.cat(batches).numpy()
     return found
 

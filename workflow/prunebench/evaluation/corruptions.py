@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -188,12 +187,14 @@ def summarise(
 def _count_dense(subject: Subject, options: Options, split: Split, images: Store) -> Wrong:
     """The dense network's errors, kept for the jobs of all networks that were made from it."""
     from prunebench.artifacts import fingerprint
+    from prunebench.training import digest
 
     assert subject.dense is not None
     folder = None
     if subject.cache is not None:
-        context = [str(subject.device), images.identity, sorted(options.names), sorted(options.severities)]
-        folder = subject.cache / "corruption-errors" / fingerprint([_digest(subject.dense), *context])[:16]
+        weights = digest(subject.dense.state_dict(), str(subject.dense))
+        context = [weights, str(subject.device), images.identity, sorted(options.names), sorted(options.severities)]
+        folder = subject.cache / "corruption-errors" / fingerprint(context)[:16]
     return _count(subject.dense, subject, options, split, images, folder)
 
 
@@ -225,15 +226,6 @@ def _count(network: nn.Module, subject: Subject, options: Options, split: Split,
         if missing and path is not None:
             write_json(path, {"images": images.identity, "wrong": [[*key, number] for key, number in wrong.items()]})
     return wrong
-
-
-def _digest(network: nn.Module) -> str:
-    """SHA-256 of a network's structure and weights."""
-    digest = hashlib.sha256(str(network).encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _same(network: nn.Module, dense: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from prunebench.config import Section
 from prunebench.data.dataset import Dataset
 from prunebench.data.shortcut import NO_MARK, Mark, Planted, remark, wrong_class
 from prunebench.errors import PrunebenchError
-from prunebench.evaluation import Evaluation, Subject, Values
+from prunebench.evaluation import Evaluation, Subject, Values, logits_of
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +32,10 @@ def predict(network: nn.Module, split: Split, device: torch.device, batch_size: 
     """The class of the largest logit, int64 on the CPU, shape (n,); -1 where a logit is not finite."""
     import torch
 
-    from prunebench.data import to_unit
-
-    network = network.to(device).eval()
-    found = []
-    with torch.inference_mode():
-        for index in torch.split(torch.arange(len(split)), batch_size):
-            logits = network(to_unit(split.pixels(index).to(device)))
-            found.append(logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1).cpu())
+    found = [
+        logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1).cpu()
+        for logits, _ in logits_of(network, split, device, batch_size)
+    ]
     return torch.cat(found)
 
 

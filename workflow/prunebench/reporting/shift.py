@@ -13,35 +13,16 @@ from prunebench.reporting.collect import DENSE, Tables
 from prunebench.reporting.comparison import conditional
 from prunebench.reporting.display import select, sort_for_display
 from prunebench.reporting.formats import NOTHING, PLUS_MINUS, Column, Origin, Table, compact, difference, fewer, mean_sd, number
+from prunebench.reporting.statistics import FLOPS, by_network
 
 CORRUPTIONS, NATURAL, CALIBRATION = "corruptions", "natural_shift", "calibration"
 MEAN, CLEAN, ECE = "mean_corruption_error_percent", "clean_error_percent", "expected_calibration_error_percent"
 NETWORK = [*statistics.POINT, "criterion"]
-FLOPS = ("complexity", "flops_reduction_percent")
 _GROUPS = ("noise", "blur", "weather", "digital", "extra")
 _SETS = {"cifar10_1_v4": "CIFAR-10.1 v4", "cifar10_1_v6": "CIFAR-10.1 v6", "cifar10_2": "CIFAR-10.2"}
 
 
 # --- from tidy rows to numbers ---------------------------------------------------------------------------------------
-
-
-def by_network(results: pd.DataFrame, evaluation: str, quantities: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """One row for each network that was evaluated.
-
-    Args:
-        results: the tidy table ``results``.
-        evaluation: which evaluation.
-        quantities: the columns wanted, each with its evaluation and quantity.
-
-    Returns:
-        Columns of the network, ``blocks_removed``, ``flops_reduction_percent`` and those wanted; ``nan`` where not known.
-    """
-    keys = [*NETWORK, "replicate", "draw"]
-    frame = results.loc[results["evaluation"] == evaluation, [*keys, "blocks_removed"]].drop_duplicates().set_index(keys)
-    for column, (source, quantity) in {**quantities, FLOPS[1]: FLOPS}.items():
-        frame[column] = select(results, source, quantity).set_index(keys)["value"]
-    frame.loc[frame.index.get_level_values("schedule") == DENSE, FLOPS[1]] = 0.0
-    return frame.reset_index()
 
 
 def summarise(

@@ -19,7 +19,8 @@ from prunebench.reporting.display import ordered_criteria, ordered_schedules
 from prunebench.reporting.drawing import bare, head, ink, mean_over, note
 from prunebench.reporting.figures import criteria_panel, legend_of, looks_of
 from prunebench.reporting.formats import MINUS
-from prunebench.reporting.shift import CLEAN, CORRUPTIONS, FLOPS, MEAN, NETWORK, by_network, known
+from prunebench.reporting.shift import CLEAN, CORRUPTIONS, MEAN, NETWORK, known
+from prunebench.reporting.statistics import FLOPS, by_network
 
 
 def changes(results: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:

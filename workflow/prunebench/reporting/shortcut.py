@@ -28,22 +28,11 @@ _SHOWN = {
     "gap_before_fine_tuning_pp": (EVALUATION, "shortcut_gap_before_fine_tuning_pp"),
     "gap_pp": (EVALUATION, GAP),
 }
-_FLOPS = ("complexity", "flops_reduction_percent")
 _DENSE_LINE: dict[str, Any] = {"color": "0.2", "linewidth": 1.1, "linestyle": (0, (1, 1))}
 _WORDS = {"better": "larger", "worse": "smaller"}
 
 
 # --- from tidy rows to numbers ---------------------------------------------------------------------------------------
-
-
-def by_network(results: pd.DataFrame) -> pd.DataFrame:
-    """One row for each network that was evaluated: the columns of ``_SHOWN`` and ``flops_reduction_percent``, ``nan`` where not known."""
-    keys = [*_NETWORK, "replicate", "draw"]
-    frame = results.loc[results["evaluation"] == EVALUATION, [*keys, "blocks_removed"]].drop_duplicates().set_index(keys)
-    for column, (evaluation, quantity) in {**_SHOWN, _FLOPS[1]: _FLOPS}.items():
-        frame[column] = select(results, evaluation, quantity).set_index(keys)["value"]
-    frame.loc[frame.index.get_level_values("schedule") == DENSE, _FLOPS[1]] = 0.0
-    return frame.reset_index()
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +64,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _summary(results: pd.DataFrame) -> pd.DataFrame:
-    networks = by_network(results)
+    networks = statistics.by_network(results, EVALUATION, _SHOWN)
     values = [*_SHOWN, "flops_reduction_percent", "blocks_removed"]
     replicates = networks.groupby([*_NETWORK, "replicate"], as_index=False)[values].mean()
     groups = replicates.groupby(_NETWORK)
@@ -130,7 +119,11 @@ def _table(tables: Tables) -> Table:
     columns = [
         Column("Point", lambda row: row.operating_point, right=False),
         Column("Criterion", lambda row: row.criterion, right=False),
-        Column("FLOPs reduction (%)", lambda row: number(row.flops_reduction_percent, 2), origins=(Origin("results", *_FLOPS),)),
+        Column(
+            "FLOPs reduction (%)",
+            lambda row: number(row.flops_reduction_percent, 2),
+            origins=(Origin("results", *statistics.FLOPS),),
+        ),
         Column("n", lambda row: str(row.n), origins=(_of(GAP),)),
         _shown("Accuracy without mark (%)", "accuracy_mark_absent_percent", "accuracy_mark_absent_percent"),
         _shown("Follows a misleading mark (%)", "following_misleading_mark_percent", "following_misleading_mark_percent"),
@@ -179,7 +172,7 @@ def _table(tables: Tables) -> Table:
 
 def _figure(tables: Tables, title: str) -> Figure:
     """The gap against FLOPs reduction by criterion: a column of panels with the mark, one for its control, a row for each schedule."""
-    networks = by_network(tables.results).dropna(subset=["gap_pp", "flops_reduction_percent"])
+    networks = statistics.by_network(tables.results, EVALUATION, _SHOWN).dropna(subset=["gap_pp", "flops_reduction_percent"])
     pruned, dense = networks[networks["schedule"] != DENSE], networks[networks["schedule"] == DENSE]
     schedules = ordered_schedules(pruned["schedule"])
     if not schedules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ __all__ = [
     "verdict",
 ]
 
+FLOPS = ("complexity", "flops_reduction_percent")
+"""Evaluation and quantity of the reduction that networks are compared at."""
 POINT = ["dataset", "model", "schedule", "operating_point"]
 COMPARISON_COLUMNS = [
     *POINT,
@@ -61,6 +64,25 @@ COMPARISON_COLUMNS = [
     "p_wilcoxon_holm",
 ]
 Better = Literal["higher", "lower"]
+
+
+def by_network(results: pd.DataFrame, evaluation: str, quantities: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """One row for each network that was evaluated.
+
+    Args:
+        results: the tidy table ``results``.
+        evaluation: which evaluation.
+        quantities: the columns wanted, each with its evaluation and quantity.
+
+    Returns:
+        Columns of the network, ``blocks_removed``, ``flops_reduction_percent`` and those wanted; ``nan`` where not known.
+    """
+    keys = [*POINT, "criterion", "replicate", "draw"]
+    frame = results.loc[results["evaluation"] == evaluation, [*keys, "blocks_removed"]].drop_duplicates().set_index(keys)
+    for column, (source, quantity) in {**quantities, FLOPS[1]: FLOPS}.items():
+        frame[column] = select(results, source, quantity).set_index(keys)["value"]
+    frame.loc[frame.index.get_level_values("schedule") == DENSE, FLOPS[1]] = 0.0
+    return frame.reset_index()
 
 
 def replicate_means(results: pd.DataFrame, evaluation: str = "accuracy", quantity: str = "accuracy_percent") -> pd.DataFrame:
