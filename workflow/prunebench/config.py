@@ -238,11 +238,13 @@ class EvaluationItem(Section):
 
 
 class Jobs(Section):
-    """How work is divided into jobs. Results do not depend on it."""
+    """How work is divided into jobs. Results do not depend on it; `prunebench plan` says how long jobs take."""
 
+    chains_per_job: int = Field(1, ge=1)
+    """Chains (a criterion on a schedule, with all of its draws and operating points) that one job follows, one after the other. More
+    than one where a chain takes little more time than the start of a job."""
     chains_per_evaluation: int = Field(1, ge=1)
-    """Chains (a criterion on a schedule, with all of its draws and operating points) whose networks one job evaluates. On a cluster
-    one; more where a job takes less time than its start."""
+    """Chains whose networks one job evaluates. Evaluating takes less time than training, so more than `chains_per_job`."""
 
 
 class Accounting(Section):
