@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from prunebench.config import read_section
 from prunebench.errors import PrunebenchError
-from snakemake_executor_plugin_slurm_site import slurm
+from snakemake_executor_plugin_slurm_site import Executor, ExecutorSettings, slurm
 from snakemake_executor_plugin_slurm_site.site import Site
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +67,6 @@ done
 exit 0
 """
 SACCT = """#!/bin/sh
-cat $STAND_IN/accounted 2>/dev/null
 exit 0
 """
 
@@ -295,6 +296,7 @@ def test_partition_that_a_rule_names_wins() -> None:
             True,
         ),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", True),
+        ("sbatch: error: QOSMaxWallDurationPerJobLimit ... policy (job submit limit, user's size and/or time limits)", False),
         ("Batch job submission failed: Invalid account or account/partition combination specified", False),
         ("Batch job submission failed: Requested node configuration is not available", False),
         ("Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", False),
@@ -311,6 +313,85 @@ def test_lock_is_freed_by_the_end_of_its_holder(tmp_path: Path) -> None:
         slurm.take_lock(path)
     held.close()
     slurm.take_lock(path).close()
+
+
+def looks(*states: str, accounted: str = "", reason: str = "None") -> tuple[list[str | None], list[str]]:
+    """What becomes of a job in these states, "" for not in the queue, and what a person is told."""
+    told: list[str] = []
+    executor = Executor.__new__(Executor)
+    executor.logger = SimpleNamespace(warning=told.append)
+    info = SubmittedJobInfo(None, "7", {"missed": 0, "lost": False, "told": ""})
+    verdicts = []
+    for state in states:
+        info.aux["missed"] = 0 if state else info.aux["missed"] + 1
+        job = slurm.Job("7", state, reason, "prunebench-x", "/") if state else None
+        verdicts.append(executor.verdict(info, job, {"7": accounted} if accounted else {}))
+    return verdicts, told
+
+
+@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL"])
+def test_requeued_job_passes_through_a_failure_and_is_waited_for(state: str) -> None:
+    assert looks("RUNNING", state, "PENDING", "RUNNING", state, "COMPLETING", "COMPLETED")[0] == [None] * 6 + ["COMPLETED"]
+    assert looks("RUNNING", state, state)[0] == [None, None, state]
+
+
+def test_job_that_is_missing_for_a_moment_is_waited_for() -> None:
+    assert looks("RUNNING", "", "", "RUNNING", "", "")[0] == [None] * 6
+    assert looks("RUNNING", "", "", "")[0] == [None, None, None, "GONE"]
+    assert looks("", "", "", accounted="COMPLETED")[0] == [None, None, "COMPLETED"]
+
+
+def test_accounting_is_asked_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm.accounted(["1"]) == {}
+    path = tmp_path / "sacct"
+    path.write_text("#!/bin/sh\necho '1|CANCELLED by 1000'; echo '2|COMPLETED'; echo '3|'\n")
+    path.chmod(0o755)
+    assert slurm.accounted(["1", "2", "3"]) == {"1": "CANCELLED", "2": "COMPLETED"}
+    path.write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2; exit 1\n")
+    assert slurm.accounted(["1"]) == {}
+
+
+def test_accounting_that_is_behind_is_not_waited_for_for_ever() -> None:
+    verdicts = looks(*[""] * 100, accounted="RUNNING")[0]
+    assert verdicts[5] is None and verdicts[-1] == "GONE"
+
+
+@pytest.mark.parametrize(
+    ("reason", "lines"),
+    [
+        ("Resources", 0),
+        ("QOSMaxCpuPerUserLimit", 0),
+        ("BeginTime", 0),
+        ("launch failed requeued held", 1),
+        ("JobHeldAdmin", 1),
+        ("PartitionTimeLimit", 1),
+        ("QOSMaxWallDurationPerJobLimit", 1),
+    ],
+)
+def test_job_that_waits_in_vain_is_named_once(reason: str, lines: int) -> None:
+    verdicts, told = looks("PENDING", "PENDING", "PENDING", reason=reason)
+    assert verdicts == [None] * 3 and len(told) == lines
+    assert all("SLURM job 7" in line and reason in line for line in told)
+
+
+def test_submission_whose_answer_was_lost_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def ask(*command: str, text: str = "") -> str:
+        calls.append(command[0])
+        if command[0] == "sbatch":
+            raise slurm.SlurmError("Batch job submission failed: Socket timed out on send/recv operation")
+        other = "8|RUNNING|None|prunebench-x|/elsewhere\n7|RUNNING|None|prunebench-y|{0}\n5|COMPLETED|None|prunebench-x|{0}\n"
+        return (other + "4|RUNNING|None|prunebench-x|{0}\n6|PENDING|None|prunebench-x|{0}\n").format(tmp_path)
+
+    monkeypatch.setattr(slurm, "ask", ask)
+    executor = Executor.__new__(Executor)
+    executor.logger = SimpleNamespace(warning=lambda text: None)
+    executor.stopped, executor.known, executor.folder, executor.unanswered_since = threading.Event(), {"4"}, str(tmp_path), None
+    executor.workflow = SimpleNamespace(executor_settings=ExecutorSettings(init_seconds_before_status_checks=0))
+    assert executor.submit(["sbatch"], "", "prunebench-x") == "6"
+    assert calls == ["sbatch", "squeue"]
 
 
 # --- whole runs ---
@@ -344,7 +425,6 @@ def test_run_asks_for_what_the_rules_need(tmp_path: Path) -> None:
     ("fate", "words"),
     [
         ("PREEMPTED", "SLURM job 1 ended as PREEMPTED: another job took its place"),
-        ("NODE_FAIL", "SLURM job 1 ended as NODE_FAIL: its node was lost"),
         ("TIMEOUT", "SLURM job 1 ended as TIMEOUT: its time limit of 100 min was too short"),
         ("GONE", "SLURM job 1 is not in the queue any more"),
     ],
@@ -359,15 +439,6 @@ def test_job_that_is_lost_is_submitted_again_with_more(tmp_path: Path, fate: str
     assert made.submissions("prunebench-all") == 2
     # Should the first one come back, it must not run beside the second.
     assert made.cancelled() == ([] if fate == "TIMEOUT" else ["1"])
-
-
-def test_job_that_left_the_queue_is_believed_to_have_ended_as_accounting_says(tmp_path: Path) -> None:
-    made = stand_in(tmp_path, workflow=ONE_JOB)
-    made.order(1, "GONE")
-    (made.state / "accounted").write_text("1|CANCELLED by 1000\n")
-    run = made.run()
-    assert run.returncode == 0, run.stdout
-    assert "SLURM job 1 ended as CANCELLED: a person or the site cancelled it" in run.stdout
 
 
 def test_job_that_always_fails_ends_the_run_with_its_reason(tmp_path: Path) -> None:

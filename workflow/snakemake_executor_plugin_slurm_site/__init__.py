@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -107,7 +108,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self.known: set[str] = set()
         self.stopped = threading.Event()
         self.unanswered_since: float | None = None
-        self.next_seconds_between_status_checks: float = settings.init_seconds_before_status_checks
+        self.pause: float = settings.init_seconds_before_status_checks
         super().__init__(workflow, logger)
 
     def additional_general_args(self) -> str:
@@ -129,7 +130,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 comment_str=f"rule {job.name}, attempt {job.attempt}",
                 workdir=self.workflow.workdir_init,
             )
-            number = self._submit(command, f"#!/bin/sh\n{self.format_job_exec(job)}\n", name)
+            number = self.submit(command, f"#!/bin/sh\n{self.format_job_exec(job)}\n", name)
         except Exception as error:
             message = (
                 f"sbatch refuses the job: {error}."
@@ -155,7 +156,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         aux = {"log": log, "options": options, "missed": 0, "lost": False, "told": ""}
         self._report_job_submission_threadsafe(SubmittedJobInfo(job, number, aux))
 
-    def _submit(self, command: list[str], script: str, name: str) -> str | None:
+    def submit(self, command: list[str], script: str, name: str) -> str | None:
         """The number of the job in the queue, or None if the run ends before there is room for it."""
         told = False
         while not self.stopped.is_set():
@@ -170,13 +171,14 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 told = True
             self.stopped.wait(self.workflow.executor_settings.init_seconds_before_status_checks)
             # The controller may have taken the job though its answer was lost.
-            taken = [job.number for job in (self._look() or {}).values() if job.name == name and job.state not in slurm.FINAL]
-            if number := next((number for number in taken if number not in self.known), None):
-                return number
+            for job in (self._look() or {}).values():
+                ours = job.name == name and job.number not in self.known and os.path.realpath(job.folder) == self.folder
+                if ours and job.state not in slurm.FINAL:
+                    return job.number
         return None
 
     def _look(self) -> dict[str, slurm.Job] | None:
-        """Our jobs in the queue; None as long as SLURM does not answer, which is told now and every ten minutes."""
+        """The user's jobs in the queue; None as long as SLURM does not answer, which is told now and every ten minutes."""
         try:
             jobs = slurm.queue()
         except slurm.SlurmError as error:
@@ -186,15 +188,14 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 self.unanswered_since = now
             return None
         self.unanswered_since = None
-        return {number: job for number, job in jobs.items() if os.path.realpath(job.folder) == self.folder}
+        return jobs
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report the jobs that ended, hand back the others. Soon again if some ended, else more and more seldom, up to a limit."""
         settings = self.workflow.executor_settings
         shortest = settings.init_seconds_before_status_checks
         longest = max(shortest, settings.max_seconds_between_status_checks)
-        before: float = self.next_seconds_between_status_checks
-        self.next_seconds_between_status_checks = shortest
+        before, self.pause = self.pause, shortest
         if not active_jobs:
             return
         async with self.status_rate_limiter:
@@ -209,16 +210,16 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         ended = await asyncio.to_thread(slurm.accounted, gone) if gone else {}
         waiting = 0
         for info in active_jobs:
-            state = self._state(info, jobs.get(info.external_jobid), ended)
+            state = self.verdict(info, jobs.get(info.external_jobid), ended)
             if state is None:
                 waiting += 1
                 yield info
             else:
                 self._end(info, state)
         if waiting == len(active_jobs):
-            self.next_seconds_between_status_checks = min(before * 1.5, longest)
+            self.pause = min(before * 1.5, longest)
 
-    def _state(self, info: SubmittedJobInfo, job: slurm.Job | None, ended: dict[str, str]) -> str | None:
+    def verdict(self, info: SubmittedJobInfo, job: slurm.Job | None, ended: dict[str, str]) -> str | None:
         """In which state a job ended; GONE if nobody knows; None as long as it is to be waited for."""
         if job is None:
             state = ended.get(info.external_jobid, "GONE")
@@ -245,7 +246,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if state == "COMPLETED":
             self.report_job_success(info)
             if not self.workflow.executor_settings.keep_successful_logs:
-                info.aux["log"].unlink(missing_ok=True)
+                with suppress(OSError):
+                    info.aux["log"].unlink()
             return
         if state == "GONE" or state in slurm.LOST:
             # Should it come back all the same, two would write the same files.
@@ -281,6 +283,6 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     async def sleep(self) -> None:
         """Until the next look, or the end of the run."""
-        end = time.monotonic() + self.next_seconds_between_status_checks
+        end = time.monotonic() + self.pause
         while self.wait and time.monotonic() < end:
             await asyncio.sleep(0.2)

@@ -20,14 +20,11 @@ LOST = {"NODE_FAIL", "PREEMPTED"}
 FINAL = {"COMPLETED"} | FAILED | LOST
 # What SLURM says when it is its own fault, or when the queue is full for now: to be asked again.
 LATER = re.compile(
-    r"unable to contact|connection refused|timed out|temporarily|try again|not responding|in standby"
-    r"|MaxSubmit|SubmitJobs|SubmitLimit|job submit limit|MaxJobCount",
+    r"unable to contact|connection refused|timed out|temporarily|try again|in standby|zero bytes|SubmitJob|MaxJobCount",
     re.IGNORECASE,
 )
-
-
 # Why a pending job waits that nothing but a person can help.
-NEVER = re.compile(r"held|PartitionTimeLimit|PartitionNodeLimit|BadConstraints|MaxWall|MaxMem|MaxCpu|Invalid", re.IGNORECASE)
+NEVER = re.compile(r"held|PartitionTimeLimit|PartitionNodeLimit|BadConstraints|PerJob|Invalid", re.IGNORECASE)
 
 
 class SlurmError(Exception):
@@ -57,13 +54,18 @@ def ask(*command: str, text: str = "", seconds: float = 120) -> str:
         SlurmError: it is not there, fails or does not answer.
     """
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, check=True, timeout=seconds).stdout
+        done = subprocess.run(
+            command, input=text, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=seconds
+        )
     except FileNotFoundError:
         raise SlurmError(f"{command[0]}: no such command here; start on a login node of a SLURM cluster") from None
+    except OSError as error:
+        raise SlurmError(f"{command[0]}: temporarily not to be started: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]}: timed out after {seconds:g} s") from None
     except subprocess.CalledProcessError as error:
         raise SlurmError(" ".join(error.stderr.split()) or f"{command[0]}: exit code {error.returncode}") from None
+    return done.stdout
 
 
 def queue() -> dict[str, Job]:
