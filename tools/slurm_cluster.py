@@ -178,7 +178,9 @@ class Cluster:
             "slurmdbd.conf": slurm_files.slurmdbd_conf(settings, host, password.read_text()),
         }
         for number in range(settings.gpus):
-            (etc / f"gpu{number}").touch()
+            device = etc / f"gpu{number}"
+            device.unlink(missing_ok=True)
+            device.symlink_to("/dev/null")
         if any((etc / name).is_file() and (etc / name).read_text() != text for name, text in texts.items()):
             self._stop_all()
         for name, text in texts.items():
@@ -295,7 +297,14 @@ class Cluster:
         """Let a node crash: its slurmd and all processes of its jobs are gone at once, and the controller has to find out."""
         self._known(name)
         log = self.slurmds[name].log
-        kill_at_once(lambda: tree(pid for pid in pids() if program(pid) in DAEMONS[:2] and writes_to(pid, log)))
+
+        def of_node(pid: int) -> bool:
+            # What slurmd starts for a job keeps the log of its node open. What a job sent to the background has another parent.
+            if program(pid) in ("slurmd", "slurmstepd"):
+                return writes_to(pid, log)
+            return environment(pid).get("SLURMD_NODENAME") == name and self._owns(pid)
+
+        kill_at_once(lambda: tree(pid for pid in pids() if of_node(pid)))
         self.slurmds[name].stop(0)
 
     def start_node(self, name: str) -> None:
@@ -357,9 +366,9 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def writes_to(pid: int, log: Path) -> bool:
-    """Whether a process holds a log open: what slurmd starts for a job keeps the log of its node."""
+    """Whether a process holds a log open."""
     try:
-        return any(os.readlink(entry) == str(log) for entry in Path(f"/proc/{pid}/fd").iterdir())
+        return any(entry.readlink() == log for entry in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False
 
@@ -367,7 +376,7 @@ def writes_to(pid: int, log: Path) -> bool:
 def check_link(conf: Path) -> None:
     """Refuse to take the place of another configuration of SLURM."""
     if LINK.is_symlink() and LINK.readlink() != conf and LINK.exists():
-        other = Path(os.readlink(LINK))
+        other = LINK.readlink()
         if LINK.read_text().startswith(MARK) and not any(
             program(pid) == "slurmctld" and environment(pid).get("SLURM_CONF") == str(other) for pid in pids()
         ):
@@ -382,7 +391,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Settings()
     folder = argparse.ArgumentParser(add_help=False)
-    folder.add_argument("--folder", type=Path, default=default.folder, help=f"where all its files are (default: {default.folder})")
+    folder.add_argument(
+        "--folder", type=Path, default=default.folder, help=f"where all its files are (default: {default.folder})"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", parents=[folder], help="start what does not run yet")
     up.add_argument("--install", action="store_true", help="install missing packages with apt-get")

@@ -134,7 +134,7 @@ AccountingStorageTRES=gres/gpu""".splitlines()
 
 
 def gres_conf(settings: Settings) -> str:
-    """The text of gres.conf: empty files stand for GPUs, which jobs then see numbered in CUDA_VISIBLE_DEVICES."""
+    """The text of gres.conf: links to a device stand for GPUs, which jobs then see numbered in CUDA_VISIBLE_DEVICES."""
     devices = f"{settings.folder}/etc/gpu[0-{settings.gpus - 1}]"
     return "".join(f"NodeName={name} Name=gpu Type=fake File={devices}\n" for name in settings.partitions["gpu"])
 

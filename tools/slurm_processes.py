@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +61,8 @@ def pids() -> list[int]:
 
 def send(pid: int, number: signal.Signals) -> None:
     """Send a signal; a process that is gone already is no error."""
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,10 @@ class Daemon:
         """End it, by force after so many seconds, and remove what it left."""
         pid = self.pid
         if pid is not None:
-            send(pid, signal.SIGTERM if patience > 0 else signal.SIGKILL)
+            if patience > 0:
+                send(pid, signal.SIGTERM)
             if not wait_until(lambda: self.pid != pid, patience):
-                send(pid, signal.SIGKILL)
-                wait_until(lambda: self.pid != pid, 5)
+                kill_at_once(lambda: tree([pid]))
         self.pid_file.unlink(missing_ok=True)
 
     def failure(self, what: str) -> ClusterError:
