@@ -15,21 +15,22 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import slurm_files
 from slurm_files import ACCOUNT, MARK, ClusterError, Settings
-from slurm_processes import Daemon, environment, kill_at_once, pids, program, tree, wait_until
+from slurm_processes import Daemon, environment, kill_at_once, open_files, pids, program, tree, wait_until
 
 # Where SLURM's programs look when SLURM_CONF is not set: Snakemake's jobs drop it.
 LINK = Path("/etc/slurm/slurm.conf")
@@ -43,6 +44,8 @@ PACKAGES = {
     "mariadbd": "mariadb-server-core",
     "mariadb": "mariadb-client-core",
 }
+# States of a node that takes jobs, or will when those that it has end.
+UP = ("idle", "mixed", "allocated", "completing")
 DAEMONS = ("slurmstepd", "slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged")
 # The daemons' programs are often not on the path of a shell.
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -109,7 +112,7 @@ class Cluster:
         }
 
     @classmethod
-    def of(cls, folder: Path) -> Cluster:
+    def started_in(cls, folder: Path) -> Cluster:
         """The cluster that was started in a folder."""
         try:
             saved = json.loads((folder / "cluster.json").read_text())
@@ -227,8 +230,16 @@ class Cluster:
             self.run(*client, "-e", statement)
 
     def _make_accounts(self) -> None:
-        # sacctmgr fails where there is nothing to add, so what counts is what is there in the end.
         users = {"root", os.environ.get("SUDO_USER", "root")}
+
+        def have_none() -> list[str]:
+            query = ("sacctmgr", "-nP", "list", "assoc", f"account={ACCOUNT}", "format=user,qos")
+            found = [line.split("|") for line in self.run(*query).splitlines()]
+            return sorted(users - {user for user, qos in found if "urgent" in qos})
+
+        if not have_none():
+            return
+        # sacctmgr fails where something is there already, so what counts is what is there in the end.
         for words in (
             "add cluster lab",
             "add qos urgent",
@@ -239,18 +250,24 @@ class Cluster:
             *(f"modify user {user} set defaultaccount={ACCOUNT}" for user in users),
         ):
             self.try_run("sacctmgr", "-i", *words.split())
-        for user in users:
-            found = self.run("sacctmgr", "-nP", "list", "assoc", f"user={user}", f"account={ACCOUNT}", "format=qos")
-            if "urgent" not in found:
-                raise self.accounting.failure(f"has no account {ACCOUNT} for {user}")
+        if missing := have_none():
+            raise self.accounting.failure(f"has no account {ACCOUNT} for {', '.join(missing)}")
 
     def _start_controller(self) -> None:
         command = ["slurmctld", "-f", str(self.settings.conf)]
         self._start(self.controller, command, lambda: " is UP" in (self.try_run("scontrol", "ping") or ""))
 
     def _start_slurmd(self, name: str) -> None:
-        command = ["slurmd", "-N", name, "-f", str(self.settings.conf)]
-        self._start(self.slurmds[name], command, lambda: self.state(name) in ("idle", "mixed", "allocated", "completing"))
+        # A controller that did not notice a crash still calls the node's former state, so the new slurmd must have registered.
+        since = time.strftime("%Y-%m-%dT%H:%M:%S") if self.slurmds[name].pid is None else ""
+        if self.state(name) not in UP:
+            self.try_run("scontrol", "update", f"nodename={name}", "state=resume")
+
+        def ready() -> bool:
+            started = re.search(r"SlurmdStartTime=(\d\S*)", self.try_run("scontrol", "show", "node", name) or "")
+            return bool(started and started[1] >= since) and self.state(name) in UP
+
+        self._start(self.slurmds[name], ["slurmd", "-N", name, "-f", str(self.settings.conf)], ready)
 
     def _start(self, daemon: Daemon, command: Sequence[str], ready: Callable[[], bool]) -> None:
         """Start a daemon if it does not run, and wait until it answers."""
@@ -285,32 +302,45 @@ class Cluster:
             self.kill_node(name)
         for daemon in (self.controller, self.accounting, self.database, self.munged):
             daemon.stop()
-        # What a changed configuration or a lost pid file left behind.
-        kill_at_once(lambda: tree(pid for pid in pids() if program(pid) in DAEMONS and self._owns(pid)))
+        # What another configuration or a lost pid file left behind: daemons, and jobs.
+        logs = self.settings.folder / "log"
+
+        def left(pid: int) -> bool:
+            if program(pid) in DAEMONS and any(logs in path.parents for path in open_files(pid)):
+                return True
+            return self._owns(pid) and (program(pid) in DAEMONS or "SLURMD_NODENAME" in environment(pid))
+
+        kill_at_once(lambda: tree(pid for pid in pids() if left(pid)))
 
     def _owns(self, pid: int) -> bool:
         return environment(pid).get("SLURM_CONF") == str(self.settings.conf)
 
     # --- faults
 
-    def kill_node(self, name: str) -> None:
-        """Let a node crash: its slurmd and all processes of its jobs are gone at once, and the controller has to find out."""
+    def kill_node(self, name: str, notice: bool = False) -> None:
+        """Let a node crash: its slurmd and all processes of its jobs are gone at once.
+
+        The controller finds out after SlurmdTimeout and a failed ping, 20 to 40 s; with ``notice`` it is told at once. Then a job
+        sent with --no-requeue is NODE_FAIL. Another one waits again, for 120 s at least, which no setting of SLURM 22.05 changes
+        (a preempted one too); ``scontrol update jobid=<id> starttime=now`` ends that wait.
+        """
         self._known(name)
         log = self.slurmds[name].log
 
         def of_node(pid: int) -> bool:
             # What slurmd starts for a job keeps the log of its node open. What a job sent to the background has another parent.
             if program(pid) in ("slurmd", "slurmstepd"):
-                return writes_to(pid, log)
+                return log in open_files(pid)
             return environment(pid).get("SLURMD_NODENAME") == name and self._owns(pid)
 
         kill_at_once(lambda: tree(pid for pid in pids() if of_node(pid)))
         self.slurmds[name].stop(0)
+        if notice:
+            self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=crashed")
 
     def start_node(self, name: str) -> None:
         """Start a node again, and wait until it takes jobs."""
         self._known(name)
-        self.try_run("scontrol", "update", f"nodename={name}", "state=resume")
         self._start_slurmd(name)
 
     def restart_controller(self, kill: bool = True) -> None:
@@ -330,10 +360,10 @@ class Cluster:
         daemons |= {f"slurmd {name}": daemon for name, daemon in self.slurmds.items()}
         return {name: daemon.pid for name, daemon in daemons.items()}
 
-    def run(self, *command: str, **options: Any) -> str:
+    def run(self, *command: str) -> str:
         """What a command of SLURM prints; an error says what it complained of."""
         done = subprocess.run(
-            command, env=self._variables(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
+            command, env=self._variables(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise ClusterError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip() or f'exit code {done.returncode}'}")
@@ -363,14 +393,6 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
         file.write(text)
     new.chmod(mode)
     new.replace(path)
-
-
-def writes_to(pid: int, log: Path) -> bool:
-    """Whether a process holds a log open."""
-    try:
-        return any(entry.readlink() == log for entry in Path(f"/proc/{pid}/fd").iterdir())
-    except OSError:
-        return False
 
 
 def check_link(conf: Path) -> None:
@@ -410,8 +432,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     down.add_argument("--purge", action="store_true", help="remove its folder too")
     commands.add_parser("status", parents=[folder], help="say what runs; exit code 1 if something does not")
     commands.add_parser("install", help="install missing packages with apt-get, no more")
-    for name, what in (("kill-node", "let a node crash with all its jobs"), ("start-node", "start a node again")):
-        commands.add_parser(name, parents=[folder], help=what).add_argument("node", metavar="NAME")
+    kill = commands.add_parser("kill-node", parents=[folder], help="let a node crash with all its jobs")
+    kill.add_argument("node", metavar="NAME")
+    kill.add_argument("--notice", action="store_true", help="tell the controller, which finds out after 20 to 40 s otherwise")
+    commands.add_parser("start-node", parents=[folder], help="start a node again").add_argument("node", metavar="NAME")
     restart = commands.add_parser("restart-controller", parents=[folder], help="let slurmctld crash and start it again")
     restart.add_argument("--gently", action="store_true", help="stop it in peace, as for an update")
     return parser.parse_args(argv)
@@ -426,7 +450,7 @@ def perform(chosen: argparse.Namespace) -> int:
             return 0
     saved = (chosen.folder / "cluster.json").is_file()
     if chosen.command == "up":
-        before = Cluster.of(chosen.folder).settings if saved else Settings(folder=chosen.folder)
+        before = Cluster.started_in(chosen.folder).settings if saved else Settings(folder=chosen.folder)
         names = ("port", "cpu_nodes", "gpu_nodes", "gpus", "link")
         given = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
         cluster = Cluster(dataclasses.replace(before, **given))
@@ -437,11 +461,11 @@ def perform(chosen: argparse.Namespace) -> int:
     if chosen.command == "down" and not saved:
         print(f"No cluster was started in {chosen.folder}.")
         return 0
-    cluster = Cluster.of(chosen.folder)
+    cluster = Cluster.started_in(chosen.folder)
     if chosen.command == "down":
         cluster.down(purge=chosen.purge)
     elif chosen.command == "kill-node":
-        cluster.kill_node(chosen.node)
+        cluster.kill_node(chosen.node, notice=chosen.notice)
     elif chosen.command == "start-node":
         cluster.start_node(chosen.node)
     elif chosen.command == "restart-controller":

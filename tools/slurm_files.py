@@ -140,8 +140,13 @@ def gres_conf(settings: Settings) -> str:
 
 
 def cgroup_conf(version: tuple[int, int]) -> str:
-    """The text of cgroup.conf. From 23.02 on slurmd wants cgroups, though nothing uses them, unless it is told otherwise."""
-    return "CgroupPlugin=disabled\n" if version >= (23, 2) else "CgroupAutomount=no\n"
+    """The text of cgroup.conf. Nothing here uses cgroups, but from 22.05 on slurmd wants to set them up, unless told otherwise.
+
+    22.05 cannot be told to leave them; its plugin for version 1 is the one that asks nothing of the machine when it starts.
+    """
+    if version >= (23, 2):
+        return "CgroupPlugin=disabled\n"
+    return "CgroupPlugin=cgroup/v1\n" if version >= (22, 5) else "CgroupAutomount=no\n"
 
 
 def slurmdbd_conf(settings: Settings, host: str, password: str) -> str:

@@ -54,6 +54,14 @@ def environment(pid: int) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in _read(PROC / str(pid) / "environ").split("\0") if "=" in entry)
 
 
+def open_files(pid: int) -> set[Path]:
+    """What a process has open. What slurmd starts for a job keeps the log of its node open, and hides its environment."""
+    try:
+        return {entry.readlink() for entry in (PROC / str(pid) / "fd").iterdir()}
+    except OSError:
+        return set()
+
+
 def pids() -> list[int]:
     """The numbers of all processes of this machine."""
     return [int(path.name) for path in PROC.iterdir() if path.name.isdigit()]
