@@ -315,8 +315,14 @@ class Cluster:
             self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=crashed")
 
     def start_node(self, name: str) -> None:
-        """Start a node again, and wait until it takes jobs."""
+        """Start a node again, and wait until it takes jobs.
+
+        A controller that did not notice the crash is told. It would otherwise believe a job that is younger than some seconds
+        to run on, for minutes.
+        """
         self._known(name)
+        if self.slurmds[name].pid is None and self.state(name) in UP:
+            self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=crashed")
         self._start_slurmd(name)
 
     def restart_controller(self, crash: bool = False) -> None:
@@ -336,8 +342,10 @@ class Cluster:
     # --- asking
 
     def state(self, name: str) -> str:
-        """A node's state in one word, such as idle; ``down*`` is of a node that does not answer."""
-        return (self.try_run("sinfo", "-h", "-N", "-n", name, "-o", "%T") or "").split("\n")[0]
+        """A node's state in one word, such as idle; ``down*`` is of a node that does not answer, empty if nobody knows."""
+        # Of all nodes, since what sinfo says of a single one may be long out of date.
+        lines = (self.try_run("sinfo", "-h", "-N", "-o", "%N %T") or "").splitlines()
+        return dict(line.split() for line in lines).get(name, "")
 
     def status(self) -> dict[str, int | None]:
         """The process of each daemon, None where it does not run."""
