@@ -34,7 +34,7 @@ class Settings:
     link: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", self.folder.absolute())
+        object.__setattr__(self, "folder", self.folder.resolve())
         if len(str(self.folder)) > LONGEST_FOLDER or any(character in str(self.folder) for character in " \t\n'\"%#,="):
             raise ClusterError(f"--folder {self.folder}: needs a path of at most {LONGEST_FOLDER} plain characters")
         for option, number in (("--cpu-nodes", self.cpu_nodes), ("--gpu-nodes", self.gpu_nodes), ("--gpus", self.gpus)):

@@ -56,10 +56,13 @@ def environment(pid: int) -> dict[str, str]:
 
 def open_files(pid: int) -> set[Path]:
     """What a process has open. What slurmd starts for a job keeps the log of its node open, and hides its environment."""
-    try:
-        return {entry.readlink() for entry in (PROC / str(pid) / "fd").iterdir()}
-    except OSError:
-        return set()
+    found = set()
+    with suppress(OSError):
+        for entry in (PROC / str(pid) / "fd").iterdir():
+            # It may be closed while we look.
+            with suppress(OSError):
+                found.add(entry.readlink())
+    return found
 
 
 def pids() -> list[int]:

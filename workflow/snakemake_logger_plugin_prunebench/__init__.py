@@ -80,7 +80,8 @@ class LogHandler(LogHandlerBase):
             elif event == LogEvent.ERROR or record.levelno >= logging.WARNING:
                 self._print(record.getMessage())
             elif str(record.msg).startswith("Trying to restart job"):
-                self._print("    It is tried again.")
+                jobid = int("".join(filter(str.isdigit, str(record.msg))))
+                self._print(f"Tried again: {self.running[jobid][1]}")
             elif str(record.msg).startswith("Nothing to be done"):
                 self._print("Nothing to be done: all results are there and up to date.")
         except Exception:
