@@ -18,6 +18,7 @@ from prunebench.division import LONG_ENOUGH_MINUTES, TOO_LONG_MINUTES, advice
 from prunebench.plan import Estimate, longest_path, submitted
 from prunebench.planned import PlannedJob, planned_jobs
 from prunebench.rates import Clock, Duration
+from shared import REPOSITORY
 
 HEADER = "s\th:m:s\tmax_rss\n"
 CONTENT: dict[str, Any] = {
@@ -134,6 +135,14 @@ def test_records_of_another_suite_count_where_the_hardware_is_the_same(folder: P
     found = planned(capsys, "--hardware", "cpu", "--records", "other.yaml", "elsewhere")
     assert found["records"] == {} and any("left out" in text for text in found["warnings"])
     assert planned(capsys, "--records", "other.yaml", "elsewhere")["hardware"] == "gpu"
+
+
+def test_rules_of_ones_own_are_named_since_nothing_is_known_of_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    main(["plan", "tests/suites/tiny.yaml"])
+    assert "your own rules are not counted: docs/examples/methods.smk" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ def plan(config: Path, others: Sequence[Sequence[Path]], hardware: str | None, a
         elif records:
             notes.append(f"{name}: its records are of a {machine}, so they are left out; --hardware {machine} plans with them")
     clock = Clock(hardware, suite.threads, usable)
+    if suite.external.rules:
+        notes.append(f"jobs of your own rules are not counted: {', '.join(suite.external.rules)}")
     some = estimates(suite, costs, clock, own, here)
     better = None if all(each.done for each in some) else advice(suite, costs, clock, at_once)
     return {**summary(suite, some, clock, at_once, notes), "advice": better}
