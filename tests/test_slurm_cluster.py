@@ -172,17 +172,20 @@ def test_what_is_missing_is_named_with_the_command(
     assert not (tmp_path / "lab").exists()
 
 
-@pytest.mark.parametrize("command", [["up"], ["install"]])
+@pytest.mark.parametrize("command", ["up", "down", "install", "kill-node cpu1", "start-node cpu1", "restart-controller"])
 def test_without_root_it_says_so(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert main([*command, *(["--folder", str(tmp_path / "lab")] if command == ["up"] else [])]) == 1
-    assert "root" in capsys.readouterr().err
+    assert main([*command.split(), *([] if command == "install" else ["--folder", str(tmp_path / "lab")])]) == 1
+    assert "as root" in capsys.readouterr().err
     assert not (tmp_path / "lab").exists()
 
 
-def test_where_no_cluster_is_nothing_is_taken_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_no_cluster_is_nothing_is_taken_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert main(["down", "--folder", str(tmp_path)]) == 0
     assert main(["kill-node", "cpu1", "--folder", str(tmp_path)]) == 1
     assert f"up --folder {tmp_path}" in capsys.readouterr().err
@@ -337,12 +340,13 @@ def test_nothing_of_a_crashed_node_is_left_and_it_comes_back(cluster: Cluster) -
     assert (state(cluster, waits), state(cluster, other)) == ("PENDING", "RUNNING")
     cluster.start_node("cpu1")
     assert cluster.state("cpu1") == "idle"
-    cluster.run("scontrol", "update", f"jobid={waits}", "starttime=now")
+    cluster.run("scontrol", "update", f"jobid={waits}", "starttime=now", "reqnodelist=cpu2")
     works(cluster, waits)
     # The same, but started again before the controller can have noticed.
-    cluster.kill_node("cpu1")
-    cluster.start_node("cpu1")
+    cluster.kill_node("cpu2")
+    cluster.start_node("cpu2")
     becomes(cluster, waits, "PENDING")
+    becomes(cluster, other, "PENDING")
     cluster.run("scancel", waits, other)
 
 

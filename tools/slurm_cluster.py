@@ -40,7 +40,6 @@ def apt(*arguments: str) -> str:
 
 def install() -> list[str]:
     """Install the packages that are missing, and return their names. None of their daemons is started."""
-    require_root()
     if not missing_packages():
         return []
     apt("update")
@@ -94,6 +93,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def perform(chosen: argparse.Namespace) -> int:
     """Do what the command line says; returns the exit code."""
+    if chosen.command != "status":
+        require_root()
     if chosen.command == "install" or (chosen.command == "up" and chosen.install):
         if installed := install():
             print("Installed:", *installed)

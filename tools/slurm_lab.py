@@ -298,7 +298,8 @@ class Cluster:
 
         The controller finds out after SlurmdTimeout and a failed ping, 20 to 40 s; with ``notice`` it is told at once. Then a job
         sent with --no-requeue is NODE_FAIL. Another one waits again, for 120 s at least, which no setting of SLURM 22.05 changes
-        (a preempted one too); ``scontrol update jobid=<id> starttime=now`` ends that wait.
+        (nor that of a preempted job); ``scontrol update jobid=<id> starttime=now`` ends the wait. After a crash add
+        ``reqnodelist=<another node>``: the order to kill the job is still on its way to the crashed one, and would meet it there.
         """
         self._known(name)
         log = self.slurmds[name].log
@@ -312,7 +313,7 @@ class Cluster:
         kill_at_once(lambda: tree(pid for pid in pids() if of_node(pid)))
         self.slurmds[name].stop(0)
         if notice:
-            self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=crashed")
+            self._tell_of_crash(name)
 
     def start_node(self, name: str) -> None:
         """Start a node again, and wait until it takes jobs.
@@ -322,8 +323,11 @@ class Cluster:
         """
         self._known(name)
         if self.slurmds[name].pid is None and self.state(name) in UP:
-            self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=crashed")
+            self._tell_of_crash(name)
         self._start_slurmd(name)
+
+    def _tell_of_crash(self, name: str) -> None:
+        self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=crashed")
 
     def restart_controller(self, crash: bool = False) -> None:
         """Stop slurmctld, start it again, and wait until its nodes answer. Its state is on disk, so jobs go on.
