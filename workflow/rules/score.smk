@@ -41,6 +41,9 @@ for pair in PAIRS:
         localrule: True
         conda:
             "../../envs/prunebench.yaml"
+        # So that a profile can cap them: there may be hundreds at once.
+        resources:
+            local_jobs=1,
         params:
             settings=json.dumps(job_settings.rank_job(SUITE, *pair)),
             out=lambda wildcards, pair=pair: replicate(pair).format(**wildcards) + "/one-shot",
