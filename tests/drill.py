@@ -11,7 +11,12 @@ from shared import REPOSITORY
 
 # What is measured differs from run to run.
 MEASURED = {"measured", "provenance", "cost", "scoring_cost", "energy", "speedup", "bottleneck"}
-SITE = "account: lab\ncpu: {partition: cpu}\ngpu: {partition: gpu}\n"
+# What a stranger would write for the test cluster, whose nodes have 16,000 MB each.
+SITE = """
+account: lab
+cpu: {partition: cpu, max_mem_mb: 16000}
+gpu: {partition: gpu, max_mem_mb: 16000}
+"""
 
 
 def environment(**further: str) -> dict[str, str]:

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import psutil
 import pytest
@@ -47,6 +48,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.down(purge=True)
 
 
+@pytest.fixture(autouse=True)
+def nothing_left(cluster: Cluster) -> Iterator[None]:
+    """After a failure too: what a run left would disturb the next one."""
+    yield
+    for run in Run.started:
+        if run.process.poll() is None:
+            run.process.kill()
+            run.process.wait()
+    Run.started.clear()
+    cluster.try_run("scancel", "--user=root")
+
+
 @pytest.fixture
 def moments() -> random.Random:
     seed = os.environ.get("PRUNEBENCH_DRILL_SEED") or str(random.SystemRandom().randrange(10**6))
@@ -64,9 +77,12 @@ class Job:
 class Run:
     """The literal command of the README, in a clone."""
 
+    started: ClassVar[list[Run]] = []
+
     def __init__(self, cluster: Cluster, folder: Path, *options: str, config: str = "config/drill.yaml") -> None:
         self.cluster, self.folder, self.options, self.config = cluster, folder, options, config
         self.output = folder / "output.txt"
+        self.started.append(self)
         self.start()
 
     def start(self) -> None:
@@ -244,12 +260,9 @@ def test_the_disk_is_full(cluster: Cluster, undisturbed: dict[str, bytes], tmp_p
         run = Run(cluster, folder)
         at_random(run, moments)
         ballast = folder / "results/ballast"
-        with ballast.open("wb") as handle:
-            try:
-                while True:
-                    handle.write(bytes(1 << 16))
-            except OSError:
-                pass
+        with suppress(OSError), ballast.open("wb", buffering=0) as handle:
+            while True:
+                handle.write(bytes(1 << 16))
         number = len(run.said())
         # Until something fails, or the whole run gives up.
         end = time.monotonic() + 90
