@@ -7,15 +7,17 @@ another configuration, or a corrupt one, is made again.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_csv, write_json
+from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_atomically, write_csv, write_json
 from prunebench.config import OperatingPoint, Training
 from prunebench.data import Dataset, Split
 from prunebench.energy_meter import Energy, EnergyMeter
@@ -193,15 +195,14 @@ def publish(step: Step, folder: Path) -> None:
     """Put a finished step's files where the contract wants them: the same file where the system can, else a copy."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in FILES:
-        source, temporary = step.folder / file, folder / f".{file}.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(source, temporary)
-        except OSError:
-            temporary.write_bytes(source.read_bytes())
-        temporary.replace(folder / file)
-        # Renaming one link to a file over another does nothing and leaves both.
-        temporary.unlink(missing_ok=True)
+        write_atomically(folder / file, partial(_link_or_copy, step.folder / file))
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def count_for(point: OperatingPoint, order: Sequence[str], architecture: Architecture, dense: Architecture) -> int:
