@@ -50,7 +50,7 @@ COMMANDS += [
 # Commands with --settings, and what else they require.
 JOBS = {
     "dense": ["--out", "o", "--work", "w"],
-    "score": ["--network", "n", "--out", "o", "--cost", "c"],
+    "score": ["--network", "n", "--out", "o", "--cost", "c", "--work", "w"],
     "oracle": ["--network", "n", "--out", "o", "--cost", "c", "--work", "w"],
     "rank": ["--scores", "s", "--out", "o"],
     "one-shot": ["--dense", "d", "--rankings", "r", "--out", "o", "--work", "w"],

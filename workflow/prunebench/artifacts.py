@@ -112,6 +112,25 @@ def read_json(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     return content
 
 
+def read_kept(path: Path, identity: str, key: str, instead: str) -> dict[str, Any] | None:
+    """What an earlier attempt kept with this ``identity``; damage is named, with what is done ``instead``.
+
+    Args:
+        path: A JSON file; it need not be there.
+        identity: What the content depends on: another one's is not used.
+        key: What has to be in it.
+        instead: For the message.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path, ["identity", key])
+    except PrunebenchError as error:
+        print(f"{error}: {instead}", flush=True)
+        return None
+    return content if content["identity"] == identity else None
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV table; floats in full, ``None`` as an empty field."""
 

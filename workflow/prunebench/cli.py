@@ -74,7 +74,8 @@ def _score(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import stages
 
-    stages.score(job, options.network, options.out, options.cost)
+    with _alone_in(options.work):
+        stages.score(job, options.network, options.out, options.cost, options.work)
 
 
 def _oracle(options: argparse.Namespace) -> None:
@@ -341,7 +342,7 @@ def parser() -> argparse.ArgumentParser:
     dense = add("dense", _dense, "Train a dense network, or take one over from files.")
     paths(dense, out="folder of the network", work="folder for checkpoints")
     score = add("score", _score, "Score every removable block with every criterion.")
-    paths(score, network="folder of the network", out="scores.csv", cost="scoring.json")
+    paths(score, network="folder of the network", out="scores.csv", cost="scoring.json", work="folder for checkpoints")
     oracle = add(
         "oracle", _oracle, "Remove each block by itself: the loss on the validation split, also after a short fine-tuning."
     )
