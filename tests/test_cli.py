@@ -45,6 +45,7 @@ COMMANDS += [
     "typeset",
     "trace",
     "check",
+    "verify",
     "schema",
 ]
 # Commands with --settings, and what else they require.

@@ -817,6 +817,7 @@ def test_scores_of_a_step_are_kept_but_not_trusted(
 def test_an_edited_criterion_scores_again(tmp_path: Path, made: Path) -> None:
     """A person works on a criterion of their own: what the old file scored is not used for the new one."""
     shutil.copytree(made / "dense", tmp_path / "dense")
+    (tmp_path / "dense" / "scoring.json").unlink()  # it vouches for other scores
     plugin = tmp_path / "mine.py"
     removed = []
     for sign in ("", "-"):

@@ -189,7 +189,9 @@ def _suite(text: str) -> Suite:
 
 def _collect(options: argparse.Namespace) -> None:
     from prunebench import experiments
+    from prunebench.consistency import Plan
     from prunebench.reporting.collect import Asked, NetworkFolder, collect
+    from prunebench.surgery import Constraints
 
     suite = _suite(options.suite)
     networks: dict[NetworkFolder, list[str]] = {}
@@ -205,7 +207,9 @@ def _collect(options: argparse.Namespace) -> None:
                 oracles.append(place / "dense")
             for method in experiments.audited(suite, dataset, model):
                 audits.append(((suite.suite, dataset, model, replicate, method), place / "delivered" / method))
-    asked = Asked(oracles=oracles, audits=audits, choices=bool(suite.audit.criteria))
+    plan = Plan(Constraints(**suite.constraints.model_dump()), suite.schedules.iterative.blocks_per_step)
+    number = len(suite.audit.criteria)
+    asked = Asked(oracles=oracles, audits=audits, choices=bool(number), criteria=number, plan=plan)
     collect(networks, measured, options.out, asked)
 
 
@@ -247,6 +251,19 @@ def _check(options: argparse.Namespace) -> None:
 
     suite = read(options.config)
     print(f"{options.config}: suite '{suite.suite}' is in order")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from prunebench.artifacts import set_aside
+    from prunebench.config import read
+    from prunebench.verifying import verify
+
+    files, corrupt = verify(options.folder, read(options.configfile) if options.configfile else None)
+    for error in corrupt:
+        print(f"{error}; set aside as {set_aside(error.path).name}" if options.set_aside else error)
+    print(f"{files - len(corrupt)} files are whole" + (f", {len(corrupt)} corrupt" if corrupt else ""))
+    if corrupt:
+        sys.exit(1)
 
 
 def _schema(options: argparse.Namespace) -> None:
@@ -438,6 +455,14 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--all", action="store_true", help="write out all values, not the first 30")
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
+    whole = add("verify", _verify, "Read every result of a suite and name those that are damaged.", settings=False)
+    whole.add_argument("folder", type=Path, help="results/<suite>")
+    whole.add_argument(
+        "--set-aside", action="store_true", help="rename them to <name>.corrupt, so that the workflow makes them anew"
+    )
+    whole.add_argument(
+        "--configfile", type=Path, metavar="PATH", help="the suite's config, to hold tables to the networks that it names"
+    )
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)
     return top
 

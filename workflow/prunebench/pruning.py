@@ -22,7 +22,7 @@ from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, wr
 from prunebench.config import OperatingPoint, Training
 from prunebench.data import Dataset, Split
 from prunebench.energy_meter import Energy, EnergyMeter
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.evaluation.accuracy import classify
 from prunebench.filters import narrow
 from prunebench.models import Architecture
@@ -297,15 +297,17 @@ def count_for(point: OperatingPoint, order: Sequence[str], architecture: Archite
     raise PrunebenchError(f"{point.name}: the blocks that can go do not reach it")
 
 
-def read_ranking(path: Path, blocks: Sequence[str], others: Sequence[str] = ()) -> list[tuple[str, str]]:
+def read_ranking(path: Path, blocks: Sequence[str], others: Sequence[str] = (), ours: bool = False) -> list[tuple[str, str]]:
     """Read ``ranking.csv``: (block, score) from the first to go to the last.
 
     Args:
         path: The file.
         blocks: The blocks that it has to rank.
         others: Blocks that it may rank too, since it need not know the constraints.
+        ours: Whether the stage ``rank`` wrote it, which leaves no block out.
 
     Raises:
+        CorruptFile: the file is damaged, or lacks blocks though it is ours.
         PrunebenchError: a block is missing, unknown or there twice, or the ranks are not 1, 2, 3 ...
     """
     rows = read_csv(path, ["block", "rank"])
@@ -313,6 +315,8 @@ def read_ranking(path: Path, blocks: Sequence[str], others: Sequence[str] = ()) 
     missing = [block for block in blocks if block not in named]
     twice = [block for block in dict.fromkeys(named) if named.count(block) > 1]
     unknown = [block for block in dict.fromkeys(named) if block not in blocks and block not in others]
+    if ours and missing:
+        raise CorruptFile(path, f"blocks are missing: {', '.join(missing)}")
     for wrong, what in ((missing, "missing"), (twice, "there more than once"), (unknown, "no block of this network")):
         if wrong:
             raise PrunebenchError(

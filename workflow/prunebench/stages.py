@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from prunebench import plugins
 from prunebench.artifacts import fingerprint, read_csv, read_json, read_kept, sha256_of, write_csv, write_json
 from prunebench.config import Training
+from prunebench.consistency import check_vouched
 from prunebench.criteria import Criterion, find_criterion, order_of_removal
 from prunebench.data import Dataset, Split, SplitName, find_dataset, load_splits, normalisation, sample
 from prunebench.energy_meter import Energy, EnergyMeter
@@ -263,10 +265,11 @@ def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: P
     start = Step(dense_folder, ())
     architecture = start.architecture
     removable = candidates(architecture, constraints)
+    ours = job.criterion.endswith(".py") or job.criterion in plugins.builtin(Criterion, "criteria")
     with meter(job) as counted:
         shop = workshop(job, counted)
         for draw, ranking in enumerate(rankings):
-            ranked = read_ranking(ranking, removable, architecture.blocks)
+            ranked = read_ranking(ranking, removable, architecture.blocks, ours)
             scores = dict(ranked)
             order = allowed([block for block, _ in ranked], architecture, constraints)
             longest = 0
@@ -327,6 +330,7 @@ def dense_scores(path: Path, criterion: str, draw: int, blocks: Sequence[str]) -
         CorruptFile: a block has none, or one that is no number.
     """
     rows = read_csv(path, ["criterion", "draw", "block", "score"])
+    check_vouched(path)
     table = {row["block"]: row["score"] for row in rows if (row["criterion"], row["draw"]) == (criterion, str(draw))}
     try:
         return [float(table[block]) for block in blocks]
