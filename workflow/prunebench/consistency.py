@@ -173,15 +173,18 @@ def check_choices(path: Path, rows: Sequence[Row], audit: Sequence[Row], criteri
     if criteria is not None and steps and len(names) != criteria:
         raise CorruptFile(path, f"{len(names)} criteria, and the config names {criteria}")
     for step in steps:
-        _same(path, f"step {step}", [row["criterion"] for row in rows if row["step"] == step], names, "criteria")
+        _same(path, f"step {step}", [row["criterion"] for row in rows if row["step"] == step], names, "criterion")
 
 
-def _same(path: Path, where: str, found: Sequence[str], wanted: Sequence[str], what: str = "blocks") -> None:
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise CorruptFile(path, f"{where}: {what} are missing: {', '.join(missing)}")
-    if len(found) != len(set(found)) or len(found) > len(wanted):
-        raise CorruptFile(path, f"{where}: {what} that do not belong there: {', '.join(found)}")
+def _same(path: Path, where: str, found: Sequence[str], wanted: Sequence[str], what: str = "block") -> None:
+    wrong = {
+        f"a {what} is missing": [name for name in wanted if name not in found],
+        f"a {what} is there twice": [name for name in dict.fromkeys(found) if found.count(name) > 1],
+        f"a {what} does not belong there": [name for name in found if name not in wanted],
+    }
+    for problem, names in wrong.items():
+        if names:
+            raise CorruptFile(path, f"{where}: {problem}: {', '.join(names)}")
 
 
 def _last(every: Sequence[Sequence[str]]) -> str:
