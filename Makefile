@@ -7,7 +7,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 LOCK := results/.lock
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo report paper test test-all bench lint lock schema readme clean
+.PHONY: help demo report paper test test-all test-slurm slurm-up slurm-down bench lint lock schema readme clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,10 +38,20 @@ paper: $(INSTALLED) ## put the tables and figures into one PDF (LaTeX where it i
 		echo "Report:  $(abspath results)/$$suite/report.html" && prunebench typeset results/$$suite/paper
 
 test: $(INSTALLED) ## run the default test suite
-	pytest -m "not slow"
+	pytest -m "not slow and not slurm"
 
-test-all: $(INSTALLED) ## run every test, the slow ones and those on real data too
-	pytest
+test-slurm: $(INSTALLED) ## run the tests on a real SLURM, started on this machine for them (as root, Debian or Ubuntu)
+	python tools/slurm_cluster.py install
+	pytest -m slurm
+
+test-all: test-slurm ## run every test, the slow ones and those on real data and on SLURM too
+	pytest -m "not slurm"
+
+slurm-up: ## start a real, throw-away SLURM on this machine (as root, Debian or Ubuntu)
+	$(PYTHON) tools/slurm_cluster.py up --install
+
+slurm-down: ## take it down again
+	$(PYTHON) tools/slurm_cluster.py down --purge
 
 bench: $(INSTALLED) ## time scoring against plain forward passes on this machine
 	python tools/bench_scoring.py

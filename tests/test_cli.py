@@ -46,6 +46,7 @@ COMMANDS += [
     "trace",
     "check",
     "verify",
+    "plan",
     "schema",
 ]
 # Commands with --settings, and what else they require.
@@ -54,7 +55,7 @@ JOBS = {
     "score": ["--network", "n", "--out", "o", "--cost", "c", "--work", "w"],
     "oracle": ["--network", "n", "--out", "o", "--cost", "c", "--work", "w"],
     "rank": ["--scores", "s", "--out", "o"],
-    "one-shot": ["--dense", "d", "--rankings", "r", "--out", "o", "--work", "w"],
+    "one-shot": ["--dense", "d", "--out", "o", "--work", "w"],
     "iterative": ["--dense", "d", "--scores", "s", "--out", "o", "--work", "w"],
     "evaluate": ["--replicate", "r", "--work", "w", "--cache", "c"],
     "measure": ["--experiment", "e", "--out", "o", "--work", "w"],
@@ -121,7 +122,10 @@ def settings(command: str) -> dict[str, Any]:
             own = {"series": {"theirs": ["a"]}, "criteria": [], "sample": {}, "constraints": {}}
             return {**here, **own}
         case "one-shot" | "iterative":
-            return job_settings.chain_job(suite, "digits", "resnet32", 0, command, "cka")
+            [batch] = [
+                batch for batch in experiments.chain_batches(suite, "digits", "resnet32", command) if "cka" in batch.chains
+            ]
+            return job_settings.chains_job(suite, "digits", "resnet32", 0, batch)
     group = experiments.evaluation_groups(suite, "digits", "resnet32", "network" if command == "evaluate" else "architecture")[0]
     return job_settings.evaluate_job(suite, "digits", "resnet32", 0 if command == "evaluate" else None, group)
 
@@ -129,9 +133,16 @@ def settings(command: str) -> dict[str, Any]:
 @pytest.mark.parametrize("command", JOBS)
 def test_settings_that_lack_or_misspell_a_key(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     right = settings(command)
+    if "common" in right:
+        right = right["common"]
+
+    def said(changed: dict[str, Any]) -> str:
+        whole = settings(command)
+        return json.dumps({**whole, "common": changed} if "common" in whole else changed)
+
     lacking = {key: value for key, value in right.items() if key != "version"}
-    assert "version" in failure(capsys, command, "--settings", json.dumps(lacking), *JOBS[command])
-    assert "extra_key" in failure(capsys, command, "--settings", json.dumps({**right, "extra_key": 1}), *JOBS[command])
+    assert "version" in failure(capsys, command, "--settings", said(lacking), *JOBS[command])
+    assert "extra_key" in failure(capsys, command, "--settings", said({**right, "extra_key": 1}), *JOBS[command])
 
 
 EACH = """
@@ -190,10 +201,11 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org/")
 
 
-def test_a_config_is_checked_without_torch() -> None:
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_a_config_is_checked_and_planned_without_torch(command: str) -> None:
     """Every call of snakemake pays for what is imported while a suite is planned."""
     code = (
-        "import sys; from prunebench.cli import main; main(['check', 'config/config.yaml']); "
+        f"import sys; from prunebench.cli import main; main(['{command}', 'config/config.yaml']); "
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)

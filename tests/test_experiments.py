@@ -13,7 +13,7 @@ from prunebench import experiments, job_settings
 from prunebench.artifacts import read_csv, write_csv
 from prunebench.config import Suite, parse
 from prunebench.errors import PrunebenchError
-from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, OracleJob, RankJob, ScoreJob, read_job
+from prunebench.jobs import ChainJob, ChainsJob, DenseJob, EvaluateJob, OracleJob, RankJob, ScoreJob, read_job
 from prunebench.ranking import rank
 from prunebench.surgery import flops_reduction
 from shared import REPOSITORY
@@ -264,3 +264,29 @@ def test_the_demo_has_as_many_networks_as_it_says() -> None:
     # The shortcut's experiment follows fewer: consensus, cka, first and the draws of random, one-shot.
     expected = 1 + (3 + demo.schedules.one_shot.draws) * len(demo.operating_points)
     assert planted == f"{dataset}_shortcut" and len(experiments.network_folders(demo, planted, model)) == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_chains_are_divided_into_jobs_and_each_is_told_the_same(size: int) -> None:
+    s = suite(jobs__chains_per_job=size, schedules__one_shot__criteria=["cka", "random", "first", "last"])
+    batches = experiments.chain_batches(s, "digits", "resnet20", "one-shot")
+    followed = [name for batch in batches for name in batch.chains]
+    assert followed == ["cka", "first", "last", "mine", "random"]
+    assert all(len(batch.chains) <= size for batch in batches) and len(batches) == -(-5 // size)
+    assert len({batch.name for batch in batches}) == len(batches)
+    for batch in batches:
+        told = read_job(ChainsJob, json.dumps(job_settings.chains_job(s, "digits", "resnet20", 1, batch)))
+        jobs = told.each(ChainJob)
+        assert list(jobs) == list(batch.chains)
+        for name, job in jobs.items():
+            alone = job_settings.chain_job(s, "digits", "resnet20", 1, "one-shot", name)
+            # Also its digest: what a network's provenance says does not depend on the other chains of the job.
+            assert job == ChainJob.model_validate(alone) and job.config_sha256 == ChainJob.model_validate(alone).config_sha256
+
+
+def test_a_batch_knows_the_networks_of_its_chains() -> None:
+    s = suite(jobs__chains_per_job=2)
+    [batch] = experiments.chain_batches(s, "digits", "resnet20", "iterative")
+    points = ["blocks1", "flops20_5"]
+    assert batch.folders() == [f"{name}/draw0/{point}" for name in ("first", "random") for point in points]
+    assert experiments.chain_batches(s, "digits", "resnet20", "one-shot-filters") == []

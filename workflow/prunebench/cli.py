@@ -13,14 +13,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from prunebench import __version__
 from prunebench.errors import CorruptFile, DiskFull, PrunebenchError, lack_of_space
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from prunebench.config import Suite
-    from prunebench.jobs import EvaluateJob
+    from prunebench.jobs import ChainJob, EvaluateJob, FiltersJob
+
+C = TypeVar("C", bound="ChainJob | FiltersJob")
 
 
 def _threads(number: int) -> None:
@@ -97,36 +101,44 @@ def _rank(options: argparse.Namespace) -> None:
 
 
 def _one_shot(options: argparse.Namespace) -> None:
-    from prunebench.jobs import ChainJob, read_job
+    from prunebench.jobs import ChainJob
 
-    job = read_job(ChainJob, options.settings)
-    _threads(job.threads)
-    from prunebench import stages
+    def follow(stages: ModuleType, job: ChainJob, out: Path, work: Path) -> None:
+        rankings = [out / f"draw{draw}" / "ranking.csv" for draw in range(job.draws)]
+        stages.one_shot(job, options.dense, rankings, out, work)
 
-    with _alone_in(options.work):
-        stages.one_shot(job, options.dense, options.rankings, options.out, options.work)
-
-
-def _filters(options: argparse.Namespace) -> None:
-    from prunebench.jobs import FiltersJob, read_job
-
-    job = read_job(FiltersJob, options.settings)
-    _threads(job.threads)
-    from prunebench import stages
-
-    with _alone_in(options.work):
-        stages.filters(job, options.networks, options.out, options.work)
+    _follow(options, ChainJob, follow)
 
 
 def _iterative(options: argparse.Namespace) -> None:
-    from prunebench.jobs import ChainJob, read_job
+    from prunebench.jobs import ChainJob
 
-    job = read_job(ChainJob, options.settings)
-    _threads(job.threads)
+    def follow(stages: ModuleType, job: ChainJob, out: Path, work: Path) -> None:
+        stages.iterative(job, options.dense, options.scores, out, work)
+
+    _follow(options, ChainJob, follow)
+
+
+def _filters(options: argparse.Namespace) -> None:
+    from prunebench.jobs import FiltersJob
+
+    def follow(stages: ModuleType, job: FiltersJob, out: Path, work: Path) -> None:
+        stages.filters(job, [folder for folder in options.networks if folder.parts[-3] == out.name], out, work)
+
+    _follow(options, FiltersJob, follow)
+
+
+def _follow(options: argparse.Namespace, kind: type[C], follow: Callable[[ModuleType, C, Path, Path], None]) -> None:
+    """Follow the chains of a job, one after the other, each in folders of its own."""
+    from prunebench.jobs import ChainsJob, read_job
+
+    jobs = read_job(ChainsJob, options.settings).each(kind)
+    _threads(next(iter(jobs.values())).threads)
     from prunebench import stages
 
-    with _alone_in(options.work):
-        stages.iterative(job, options.dense, options.scores, options.out, options.work)
+    for name, job in jobs.items():
+        with _alone_in(options.work / name):
+            follow(stages, job, options.out / name, options.work / name)
 
 
 def _share_of(job: EvaluateJob) -> str:
@@ -266,6 +278,13 @@ def _verify(options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def _plan(options: argparse.Namespace) -> None:
+    from prunebench import plan
+
+    found = plan.plan(options.config, options.records, options.hardware, options.jobs)
+    print(plan.as_json(found) if options.json else plan.text(found))
+
+
 def _schema(options: argparse.Namespace) -> None:
     from prunebench.config import schema
 
@@ -337,6 +356,13 @@ def _audit(options: argparse.Namespace) -> None:
         print(f"  least similar of the kept: {kept.block}, {kept.similarity:z.2f}")
 
 
+def _positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least 1")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands: one for each stage, and a few for people."""
     top = argparse.ArgumentParser(
@@ -367,19 +393,15 @@ def parser() -> argparse.ArgumentParser:
     rank = add("rank", _rank, "Turn scores into one ranking.csv for each criterion and draw.")
     paths(rank, scores="scores.csv", out="folder of the one-shot chains")
     one_shot = add("one-shot", _one_shot, "Remove blocks by rankings of the dense network, then fine-tune once.")
-    paths(one_shot, dense="folder of the dense network", out="folder of the chain", work="folder for checkpoints")
-    one_shot.add_argument("--rankings", type=Path, nargs="+", required=True, metavar="PATH", help="ranking.csv of each draw")
+    chained = {"out": "folder of the schedule's chains", "work": "folder for their checkpoints"}
+    paths(one_shot, dense="folder of the dense network", **chained | {"out": chained["out"] + "; their ranking.csv are there"})
     iterative = add("iterative", _iterative, "Remove a few blocks, fine-tune, score again, until all points are reached.")
-    paths(
-        iterative,
-        dense="folder of the dense network",
-        scores="its scores.csv",
-        out="folder of the chain",
-        work="checkpoints",
-    )
+    paths(iterative, dense="folder of the dense network", scores="its scores.csv", **chained)
     filters = add("filters", _filters, "Prune filters of a criterion's one-shot networks, then fine-tune again.")
-    filters.add_argument("--networks", type=Path, nargs="+", required=True, metavar="FOLDER", help="draw<d>/<point> of the chain")
-    paths(filters, out="folder of the chain", work="folder for checkpoints")
+    filters.add_argument(
+        "--networks", type=Path, nargs="+", required=True, metavar="FOLDER", help="<criterion>/draw<d>/<point>, all of them"
+    )
+    paths(filters, **chained)
     evaluate = add("evaluate", _evaluate, "Evaluate networks on the test split: one JSON for each network and evaluation.")
     paths(
         evaluate,
@@ -462,6 +484,24 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument(
         "--configfile", type=Path, metavar="PATH", help="the suite's config, to hold tables to the networks that it names"
+    )
+    plan = add("plan", _plan, "Say what a suite will take: jobs, hours, disk and memory by stage.", settings=False)
+    plan.add_argument("config", type=Path, help="config/config.yaml; finished jobs are looked for in the working directory")
+    plan.add_argument(
+        "--records",
+        type=Path,
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="config of another suite that ran on such machines, and the folder that it ran in, if not here; may be repeated",
+    )
+    plan.add_argument(
+        "--hardware", choices=["cpu", "gpu"], help="one core, or a GPU; by default as in the records, then as the config"
+    )
+    plan.add_argument("--jobs", "--cores", type=_positive, default=64, metavar="N", help="jobs that run at once [%(default)d]")
+    plan.add_argument(
+        "--json", action="store_true", help="for programs: times in hours and minutes, each as low, expected and high"
     )
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)
     return top

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prunebench.config import EvaluationItem, Experiment, OperatingPoint, Suite
 from prunebench.criteria import Criterion, find_criterion
@@ -23,6 +23,8 @@ SCHEDULES = ("one-shot", "iterative", "one-shot-filters")
 # Those whose criteria decide which block goes; the others take over what these made.
 SCORING_SCHEDULES = ("one-shot", "iterative")
 KERAS = (".h5", ".hdf5")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,45 @@ def chains(suite: Suite, dataset: str, model: str) -> dict[str, tuple[int, list[
     return found | {f"delivered/{series.method}": (1, series.points) for series in pair.experiment.delivered}
 
 
+@dataclass(frozen=True)
+class ChainBatch:
+    """Chains on one schedule that one job follows, one after the other.
+
+    Attributes:
+        schedule: Theirs.
+        chains: Criterion (or ranking of the user's) to number of draws and names of the operating points.
+        number: Of the batch, from 0.
+    """
+
+    schedule: str
+    chains: Mapping[str, tuple[int, list[str]]]
+    number: int
+
+    @property
+    def name(self) -> str:
+        """In the names of rules and logs: the criterion, where it is one."""
+        return next(iter(self.chains)) if len(self.chains) == 1 else f"batch{self.number}"
+
+    def folders(self) -> list[str]:
+        """Of the networks, below ``<schedule>/``."""
+        return folders_of(self.chains)[1:]
+
+
+def chain_batches(suite: Suite, dataset: str, model: str, schedule: str) -> list[ChainBatch]:
+    """The jobs that follow the chains of an experiment on a schedule, ``jobs.chains_per_job`` each."""
+    # Sorted, so that the order of names in a config divides no work anew.
+    every = sorted(chains(suite, dataset, model).items())
+    some = {name.removeprefix(f"{schedule}/"): chain for name, chain in every if name.startswith(f"{schedule}/")}
+    return [
+        ChainBatch(schedule, batch, number) for number, batch in enumerate(_batches(some, suite.jobs.chains_per_job)) if batch
+    ]
+
+
+def _batches(some: Mapping[str, T], size: int) -> list[dict[str, T]]:
+    """A mapping in pieces of so many items; one empty piece of an empty mapping."""
+    return [dict(list(some.items())[start : start + size]) for start in range(0, max(1, len(some)), size)]
+
+
 def network_folders(suite: Suite, dataset: str, model: str) -> list[str]:
     """Folders of all networks of a replicate, below ``replicate<r>/``, the dense one first."""
     return folders_of(chains(suite, dataset, model))
@@ -214,8 +255,7 @@ def evaluation_groups(suite: Suite, dataset: str, model: str, per: str) -> list[
         # Sorted, so that the order of names in a config divides no work anew.
         some = dict(sorted(_limited(items[0], chains(suite, dataset, model)).items()))
         # What is measured is measured by one job, which has the machine for itself.
-        size = suite.jobs.chains_per_evaluation if per == "network" else max(1, len(some))
-        batches = [dict(list(some.items())[start : start + size]) for start in range(0, max(1, len(some)), size)]
+        batches = _batches(some, suite.jobs.chains_per_evaluation if per == "network" else max(1, len(some)))
         found = tuple(find_evaluation(item.evaluation) for item in items)
         replicates = min(items[0].replicates or suite.replicates, suite.replicates)
         groups.append(EvaluationGroup(tuple(items), found, replicates, tuple(batches)))

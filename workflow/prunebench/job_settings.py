@@ -12,6 +12,7 @@ from prunebench.config import EvaluationItem, Suite
 from prunebench.data import find_dataset
 from prunebench.evaluation import Evaluation
 from prunebench.experiments import (
+    ChainBatch,
     EvaluationGroup,
     audited,
     criteria,
@@ -142,6 +143,19 @@ def chain_job(suite: Suite, dataset: str, model: str, replicate: int | str, sche
         "fine_tuning": (pair.experiment.fine_tuning or suite.fine_tuning).model_dump(),
         "energy": suite.energy.model_dump(),
     }
+
+
+def chains_job(suite: Suite, dataset: str, model: str, replicate: int | str, batch: ChainBatch) -> dict[str, Any]:
+    """Settings of a job that follows several chains of a schedule: what they have in common, and what is of each."""
+    if batch.schedule == "one-shot-filters":
+        each = {name: filters_job(suite, dataset, model, replicate, name) for name in batch.chains}
+    else:
+        each = {name: chain_job(suite, dataset, model, replicate, batch.schedule, name) for name in batch.chains}
+    first = next(iter(each.values()))
+    # Said once, since a command line has its limits.
+    common = {key: value for key, value in first.items() if all(other.get(key) == value for other in each.values())}
+    own = {name: {key: value for key, value in job.items() if key not in common} for name, job in each.items()}
+    return {"common": common, "chains": own}
 
 
 def filters_job(suite: Suite, dataset: str, model: str, replicate: int | str, criterion: str) -> dict[str, Any]:

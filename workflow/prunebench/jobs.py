@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
@@ -21,6 +23,8 @@ from prunebench.data import find_dataset
 from prunebench.errors import PrunebenchError
 from prunebench.models import find_model
 from prunebench.seeds import derive
+
+J = TypeVar("J", bound=Section)
 
 
 class Job(Section):
@@ -121,6 +125,22 @@ class FiltersJob(Job):
     energy: Accounting
 
 
+class ChainsJob(Section):
+    """Follow several chains, one after the other: what they are told in common, and each by the name of its folder."""
+
+    common: dict[str, Any]
+    chains: dict[str, dict[str, Any]] = Field(min_length=1)
+
+    def each(self, kind: type[J]) -> dict[str, J]:
+        """The jobs of the single chains, by name.
+
+        Raises:
+            PrunebenchError: one of them is not of this kind.
+        """
+        with _mistakes():
+            return {name: kind.model_validate({**self.common, **own}) for name, own in self.chains.items()}
+
+
 TrainingJob = DenseJob | ChainJob | FiltersJob | OracleJob
 """Jobs that train."""
 
@@ -160,17 +180,21 @@ class EvaluateJob(Job):
         return ["dense", *chained] if self.with_dense else chained
 
 
-J = TypeVar("J", bound=Section)
-
-
 def read_job(kind: type[J], text: str) -> J:
     """Settings from the JSON text of the command line.
 
     Raises:
         PrunebenchError: the text is not JSON or not of this kind.
     """
-    try:
+    with _mistakes():
         return kind.model_validate_json(text)
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """Name the settings that are wrong in one line."""
+    try:
+        yield
     except ValidationError as error:
         details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise PrunebenchError(f"--settings: {details}") from None

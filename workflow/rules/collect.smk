@@ -1,6 +1,7 @@
 rule collect:
     input:
-        all_results(),
+        # A function: jobs elsewhere read these rules too, and have no use for so long a list.
+        lambda wildcards: read_results(),
     output:
         expand(
             "results/{suite}/tables/{table}.{format}",

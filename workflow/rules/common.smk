@@ -51,83 +51,89 @@ wildcard_constraints:
     point="[A-Za-z0-9_-]+",
 
 
-def settings(stage, wildcards, *arguments):
+def settings(stage, pair, wildcards, *arguments):
     """What a job is told, as JSON; a job runs again when this changes."""
     make = getattr(job_settings, f"{stage}_job")
-    return json.dumps(
-        make(
-            SUITE,
-            wildcards.dataset,
-            wildcards.model,
-            wildcards.get("replicate"),
-            *arguments,
-        )
-    )
+    return json.dumps(make(SUITE, *pair, wildcards.get("replicate"), *arguments))
 
 
-def work(chain):
-    """Where the jobs of a chain keep their checkpoints and finished steps: outside of outputs, which are deleted before a retry."""
-    return lambda wildcards: "results/{suite}/.work/{dataset}/{model}/replicate{replicate}/".format(**wildcards) + chain.format(
-        **wildcards
-    )
+def pair_of(wildcards):
+    """The experiment that a job of a rule for all experiments belongs to."""
+    return wildcards.dataset, wildcards.model
+
+
+def experiment(pair):
+    """Folder of an experiment. It has no wildcards: of thousands of rules, Snakemake tries those whose files begin in the same way."""
+    return "results/{}/{}/{}".format(SUITE.suite, *pair)
+
+
+def replicate(pair):
+    """Folder of a replicate."""
+    return experiment(pair) + "/replicate{replicate}"
+
+
+def logs(pair):
+    """Folder of the logs of a replicate's jobs."""
+    return "logs/{}/{}/{}/replicate{{replicate}}".format(SUITE.suite, *pair)
+
+
+def work(pair):
+    """Where the jobs of a replicate keep their checkpoints and finished steps: outside of outputs, which are deleted before a retry."""
+    return "results/{}/.work/{}/{}/replicate{{replicate}}".format(SUITE.suite, *pair)
 
 
 @dataclass(frozen=True)
-class ChainGroup:
-    """Chains whose jobs make the same set of files: one experiment, criteria with the same number of draws."""
+class ChainsJob:
+    """One of the jobs that follow the chains of an experiment."""
 
-    schedule: str
-    dataset: str
-    model: str
-    names: tuple
-    draws: tuple
+    pair: tuple
+    batch: object
 
     @property
     def name(self):
         """As the rule is called."""
-        kind = "_random" if len(self.draws) > 1 else ""
-        return f"{self.schedule.replace('-', '_')}{kind}_{self.dataset}_{self.model}"
+        return "_".join([self.batch.schedule.replace("-", "_"), self.batch.name, *self.pair])
 
     @property
-    def criteria(self):
-        """Regular expression for the names of the criteria."""
-        return "|".join(self.names)
+    def what(self):
+        """For people."""
+        return ", ".join(self.batch.chains)
 
-    def networks(self, pattern):
-        """The files of all networks that a job makes."""
+    @property
+    def folder(self):
+        """Of the schedule's chains."""
+        return f"{replicate(self.pair)}/{self.batch.schedule}"
+
+    def networks(self, folder=None):
+        """The files of all networks that the job makes, or of those in another schedule's folder that they are made from."""
         return expand(
-            pattern,
-            draw=self.draws,
-            point=points((self.dataset, self.model)),
+            "{folder}/{network}/{file}",
+            folder=folder or self.folder,
+            network=self.batch.folders(),
             file=[*NETWORK, "training.json"],
-            allow_missing=True,
         )
 
-
-def chain_groups(schedule):
-    """The groups of chains on a schedule."""
-    groups = []
-    for dataset, model in PAIRS:
-        by_draws = {}
-        for chain, (draws, _) in experiments.chains(SUITE, dataset, model).items():
-            followed, name = chain.split("/")
-            if followed == schedule:
-                by_draws.setdefault(draws, []).append(name)
-        groups += [ChainGroup(schedule, dataset, model, tuple(names), tuple(range(draws))) for draws, names in by_draws.items()]
-    return groups
+    def tables(self, *files):
+        """Files that there are for each criterion and draw."""
+        return [
+            f"{self.folder}/{criterion}/draw{draw}/{file}"
+            for criterion, (draws, _) in self.batch.chains.items()
+            for draw in range(draws)
+            for file in files
+        ]
 
 
-def rankings(pair, pattern):
+def chain_jobs(schedule):
+    """The jobs that follow chains on a schedule, of all experiments."""
+    return [ChainsJob(pair, batch) for pair in PAIRS for batch in experiments.chain_batches(SUITE, *pair, schedule)]
+
+
+def rankings(pair):
     """The rankings of all built-in criteria of an experiment and all their draws."""
     return [
-        path
+        f"{replicate(pair)}/one-shot/{name}/draw{draw}/ranking.csv"
         for name in experiments.criteria(SUITE, "one-shot", PAIRS[pair].experiment)
-        for path in expand(
-            pattern,
-            criterion=name,
-            draw=range(experiments.draws(SUITE, "one-shot", name)),
-            allow_missing=True,
-        )
+        for draw in range(experiments.draws(SUITE, "one-shot", name))
     ]
 
 
@@ -135,8 +141,7 @@ def rankings(pair, pattern):
 class EvaluationJob:
     """One of the jobs that evaluate the networks of an experiment."""
 
-    dataset: str
-    model: str
+    pair: tuple
     group: object
     batch: int
 
@@ -149,7 +154,7 @@ class EvaluationJob:
     def name(self):
         """As the rule is called."""
         kind = "evaluate" if self.group.evaluations[0].per == "network" else "measure"
-        return f"{kind}_{self.group.names[0]}_{self.dataset}_{self.model}_batch{self.batch}"
+        return "_".join([kind, self.group.names[0], *self.pair, f"batch{self.batch}"])
 
     @property
     def what(self):
@@ -167,28 +172,19 @@ class EvaluationJob:
         return "|".join(map(str, range(self.group.replicates)))
 
     def networks(self):
-        """The files of the networks, and of the dense one, replicate by wildcard."""
-        return expand(
-            f"{REPLICATE}/{{folder}}/{{file}}",
-            folder=list(dict.fromkeys(["dense", *self.folders])),
-            file=NETWORK,
-            allow_missing=True,
-        )
+        """The weights of the networks, and of the dense one, replicate by wildcard: their other files are made with them."""
+        folders = dict.fromkeys(["dense", *self.folders])
+        return [f"{replicate(self.pair)}/{folder}/weights.safetensors" for folder in folders]
 
 
 def evaluation_jobs(per):
     """The jobs that evaluate networks, or measure architectures."""
     return [
-        EvaluationJob(dataset, model, group, batch)
-        for dataset, model in PAIRS
-        for group in experiments.evaluation_groups(SUITE, dataset, model, per)
+        EvaluationJob(pair, group, batch)
+        for pair in PAIRS
+        for group in experiments.evaluation_groups(SUITE, *pair, per)
         for batch in range(len(group.batches))
     ]
-
-
-def points(pair):
-    """Names of the operating points of an experiment."""
-    return [point.name for point in experiments.points(SUITE, PAIRS[pair])]
 
 
 def folders(pair):
@@ -209,7 +205,7 @@ def delivered(folder):
 
 
 def all_results():
-    """Every file that the tidy tables are made from."""
+    """Every file that the tidy tables are made from, weights included."""
     files = []
     for pair in PAIRS:
         dataset, model = pair
@@ -225,12 +221,9 @@ def all_results():
         # Without any criterion and without rules of the user's own, nothing reads scores.
         scored |= {"dense"} if experiments.needs_scores(SUITE) else set()
         files += expand(f"{REPLICATE}/{{folder}}/{{file}}", folder=folders(pair), file=NETWORK, **place)
-        for replicate in place["replicate"]:
-            for folder, names in experiments.evaluated(SUITE, dataset, model, replicate).items():
-                files += [
-                    f"results/{SUITE.suite}/{dataset}/{model}/replicate{replicate}/{folder}/evaluations/{name}.json"
-                    for name in names
-                ]
+        for number in place["replicate"]:
+            for folder, names in experiments.evaluated(SUITE, dataset, model, number).items():
+                files += [f"{experiment(pair)}/replicate{number}/{folder}/evaluations/{name}.json" for name in names]
         files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
         decided = [chain for chain in chained if chain.startswith(("one-shot/", "iterative/"))]
         files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(decided), **place)
@@ -249,6 +242,17 @@ def all_results():
             **place,
         )
     return sorted(set(files))
+
+
+def read_results():
+    """What is read to make the tidy tables. Weights are not: their digest is in the description of the network that is made with them."""
+    return [file for file in all_results() if not file.endswith(".safetensors")]
+
+
+def missing_results():
+    """The result files that are gone though tables were made of them: Snakemake by itself asks for inputs of what has to be made, no others."""
+    tables = f"results/{SUITE.suite}/tables/results.csv"
+    return [file for file in all_results() if not os.path.exists(file)] if os.path.exists(tables) else []
 
 
 def figures(figure, format):

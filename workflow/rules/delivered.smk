@@ -6,19 +6,15 @@ for pair in PAIRS:
             name:
                 f"deliver_{pair[0]}_{pair[1]}"
             output:
-                expand(
-                    "results/{suite}/{dataset}/{model}/replicate{replicate}/{folder}/{file}",
-                    folder=experiments.delivered_folders(SUITE, *pair, replicate=0),
-                    file=NETWORK,
-                    allow_missing=True,
-                ),
+                [
+                    f"{replicate(pair)}/{folder}/{file}"
+                    for folder in experiments.delivered_folders(SUITE, *pair, replicate=0)
+                    for file in NETWORK
+                ],
             log:
-                "logs/{suite}/{dataset}/{model}/replicate{replicate}/deliver.log",
+                f"{logs(pair)}/deliver.log",
             benchmark:
-                "logs/{suite}/{dataset}/{model}/replicate{replicate}/deliver.benchmark.tsv"
-            wildcard_constraints:
-                dataset=pair[0],
-                model=pair[1],
+                f"{logs(pair)}/deliver.benchmark.tsv"
             conda:
                 "../../envs/prunebench.yaml"
             threads: SUITE.threads
@@ -26,10 +22,10 @@ for pair in PAIRS:
                 mem_mb=lambda wildcards, attempt: 4000 * attempt,
                 runtime=lambda wildcards, attempt: 30 * attempt,
             params:
-                settings=lambda wildcards: settings("deliver", wildcards),
-                replicate=lambda wildcards: REPLICATE.format(**wildcards),
+                settings=lambda wildcards, pair=pair: settings("deliver", pair, wildcards),
+                replicate=lambda wildcards, pair=pair: replicate(pair).format(**wildcards),
             message:
-                "Taking over networks of {wildcards.model} on {wildcards.dataset} from files, replicate {wildcards.replicate}"
+                f"Taking over networks of {pair[1]} on {pair[0]} from files, replicate {{wildcards.replicate}}"
             shell:
                 "python -m prunebench deliver --settings {params.settings:q} --replicate {params.replicate} >{log} 2>&1"
 
@@ -39,26 +35,17 @@ for pair in PAIRS:
             name:
                 f"audit_{pair[0]}_{pair[1]}"
             input:
-                expand(
-                    "results/{suite}/{dataset}/{model}/replicate{replicate}/{folder}/{file}",
-                    folder=["dense", *audited_folders(pair)],
-                    file=NETWORK,
-                    allow_missing=True,
-                ),
+                [f"{replicate(pair)}/{folder}/{file}" for folder in ["dense", *audited_folders(pair)] for file in NETWORK],
             output:
-                expand(
-                    "results/{suite}/{dataset}/{model}/replicate{replicate}/delivered/{method}/{file}",
-                    method=experiments.audited(SUITE, *pair),
-                    file=AUDITS,
-                    allow_missing=True,
-                ),
+                [
+                    f"{replicate(pair)}/delivered/{method}/{file}"
+                    for method in experiments.audited(SUITE, *pair)
+                    for file in AUDITS
+                ],
             log:
-                "logs/{suite}/{dataset}/{model}/replicate{replicate}/audit.log",
+                f"{logs(pair)}/audit.log",
             benchmark:
-                "logs/{suite}/{dataset}/{model}/replicate{replicate}/audit.benchmark.tsv"
-            wildcard_constraints:
-                dataset=pair[0],
-                model=pair[1],
+                f"{logs(pair)}/audit.benchmark.tsv"
             conda:
                 "../../envs/prunebench.yaml"
             threads: SUITE.threads
@@ -67,11 +54,11 @@ for pair in PAIRS:
                 mem_mb=lambda wildcards, attempt: 8000 * attempt,
                 runtime=lambda wildcards, attempt: 120 * attempt,
             params:
-                settings=lambda wildcards: settings("audit", wildcards),
-                replicate=lambda wildcards: REPLICATE.format(**wildcards),
-                work=work("audit"),
+                settings=lambda wildcards, pair=pair: settings("audit", pair, wildcards),
+                replicate=lambda wildcards, pair=pair: replicate(pair).format(**wildcards),
+                work=lambda wildcards, pair=pair: work(pair).format(**wildcards) + "/audit",
             message:
-                "Auditing delivered networks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+                f"Auditing delivered networks of {pair[1]} on {pair[0]}, replicate {{wildcards.replicate}}"
             shell:
                 "python -m prunebench audit-series --settings {params.settings:q} --replicate {params.replicate}"
                 " --work {params.work} >{log} 2>&1"

@@ -15,9 +15,9 @@ rule dense:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
-        settings=lambda wildcards: settings("dense", wildcards),
+        settings=lambda wildcards: settings("dense", pair_of(wildcards), wildcards),
         out=subpath(output.weights, parent=True),
-        work=work("dense"),
+        work=lambda wildcards: work(pair_of(wildcards)).format(**wildcards) + "/dense",
     message:
         "Training the dense {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
     shell:

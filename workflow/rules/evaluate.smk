@@ -8,19 +8,16 @@ for job in evaluation_jobs("network"):
         input:
             job.networks(),
         output:
-            expand(
-                "results/{suite}/{dataset}/{model}/replicate{replicate}/{folder}/evaluations/{evaluation}.json",
-                folder=job.folders,
-                evaluation=job.group.names,
-                allow_missing=True,
-            ),
+            [
+                f"{replicate(job.pair)}/{folder}/evaluations/{evaluation}.json"
+                for folder in job.folders
+                for evaluation in job.group.names
+            ],
         log:
-            f"logs/{{suite}}/{{dataset}}/{{model}}/replicate{{replicate}}/evaluate/{job.place}.log",
+            f"{logs(job.pair)}/evaluate/{job.place}.log",
         benchmark:
-            f"logs/{{suite}}/{{dataset}}/{{model}}/replicate{{replicate}}/evaluate/{job.place}.benchmark.tsv"
+            f"{logs(job.pair)}/evaluate/{job.place}.benchmark.tsv"
         wildcard_constraints:
-            dataset=job.dataset,
-            model=job.model,
             replicate=job.replicates,
         conda:
             "../../envs/prunebench.yaml"
@@ -30,13 +27,13 @@ for job in evaluation_jobs("network"):
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards, job=job: settings("evaluate", wildcards, job.group, job.batch),
-            replicate=lambda wildcards: REPLICATE.format(**wildcards),
+            settings=lambda wildcards, job=job: settings("evaluate", job.pair, wildcards, job.group, job.batch),
+            replicate=lambda wildcards, job=job: replicate(job.pair).format(**wildcards),
             # One folder for all, so that results are found again when work is divided into other jobs.
-            work=work("evaluate"),
-            cache=lambda wildcards: "results/{suite}/.work/{dataset}/cache".format(**wildcards),
+            work=lambda wildcards, job=job: work(job.pair).format(**wildcards) + "/evaluate",
+            cache=f"results/{SUITE.suite}/.work/{job.pair[0]}/cache",
         message:
-            f"Evaluating {{wildcards.model}} on {{wildcards.dataset}}, replicate {{wildcards.replicate}}: {job.what}"
+            f"Evaluating {job.pair[1]} on {job.pair[0]}, replicate {{wildcards.replicate}}: {job.what}"
         shell:
             "python -m prunebench evaluate --settings {params.settings:q} --replicate {params.replicate}"
             " --work {params.work} --cache {params.cache} >{log} 2>&1"
@@ -48,35 +45,31 @@ for job in evaluation_jobs("architecture"):
         name:
             job.name
         input:
-            lambda wildcards, job=job: expand(job.networks(), replicate=range(job.group.replicates), **wildcards),
+            expand(job.networks(), replicate=range(job.group.replicates)),
         output:
-            expand(
-                "results/{suite}/{dataset}/{model}/measured/{evaluation}.json",
-                evaluation=job.group.names,
-                allow_missing=True,
-            ),
+            [f"{experiment(job.pair)}/measured/{evaluation}.json" for evaluation in job.group.names],
         log:
-            f"logs/{{suite}}/{{dataset}}/{{model}}/measure/{job.place}.log",
+            "logs/{}/{}/{}/measure/{}.log".format(SUITE.suite, *job.pair, job.place),
         benchmark:
-            f"logs/{{suite}}/{{dataset}}/{{model}}/measure/{job.place}.benchmark.tsv"
-        wildcard_constraints:
-            dataset=job.dataset,
-            model=job.model,
+            "logs/{}/{}/{}/measure/{}.benchmark.tsv".format(SUITE.suite, *job.pair, job.place)
         conda:
             "../../envs/prunebench.yaml"
-        # What is measured needs the machine for itself, so this job takes all cores.
+        # What is measured needs the machine for itself: here this job takes all cores; elsewhere `alone` asks the executor for a whole
+        # machine, and the number of CPUs is said apart, since all cores of this one may be more than the other has.
         threads: CORES
         resources:
             gpu=GPUS,
+            alone=1,
+            cpus_per_task=SUITE.threads,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards, job=job: settings("evaluate", wildcards, job.group, job.batch),
-            experiment=lambda wildcards: "results/{suite}/{dataset}/{model}".format(**wildcards),
+            settings=lambda wildcards, job=job: settings("evaluate", job.pair, wildcards, job.group, job.batch),
+            experiment=experiment(job.pair),
             out=subpath(output[0], parent=True),
-            work=lambda wildcards: "results/{suite}/.work/{dataset}/{model}/".format(**wildcards) + "measure",
+            work="results/{}/.work/{}/{}/measure".format(SUITE.suite, *job.pair),
         message:
-            f"Measuring {{wildcards.model}} on {{wildcards.dataset}}, alone on the machine: {job.what}"
+            f"Measuring {job.pair[1]} on {job.pair[0]}, alone on the machine: {job.what}"
         shell:
             "python -m prunebench measure --settings {params.settings:q} --experiment {params.experiment}"
             " --out {params.out} --work {params.work} >{log} 2>&1"

@@ -20,9 +20,9 @@ if SUITE.oracle:
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards: settings("oracle", wildcards),
+            settings=lambda wildcards: settings("oracle", pair_of(wildcards), wildcards),
             network=subpath(input.weights, parent=True),
-            work=work("oracle"),
+            work=lambda wildcards: work(pair_of(wildcards)).format(**wildcards) + "/oracle",
         message:
             "Removing each block of {wildcards.model} on {wildcards.dataset} by itself, replicate {wildcards.replicate}"
         shell:

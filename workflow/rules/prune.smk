@@ -1,35 +1,20 @@
-# A chain, one criterion followed to all operating points, is one job. Experiments differ by their operating points, and criteria by
-# the number of their draws, so each such group of chains has a rule of its own with all the files it makes.
-for group in chain_groups("one-shot"):
+# A chain is one criterion followed to all operating points; a job follows one, or `jobs.chains_per_job`. Experiments differ by their
+# operating points and criteria by the number of their draws, so each such job has a rule of its own with all the files it makes.
+for job in chain_jobs("one-shot"):
 
     rule:
         name:
-            group.name
+            job.name
         input:
-            architecture="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/architecture.json",
-            weights="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/weights.safetensors",
-            rankings=expand(
-                "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv",
-                draw=group.draws,
-                allow_missing=True,
-            ),
+            weights=replicate(job.pair) + "/dense/weights.safetensors",
+            rankings=job.tables("ranking.csv"),
         output:
-            networks=group.networks(
-                "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/{point}/{file}"
-            ),
-            removals=expand(
-                "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/removals.csv",
-                draw=group.draws,
-                allow_missing=True,
-            ),
+            networks=job.networks(),
+            removals=job.tables("removals.csv"),
         log:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}.log",
+            f"{logs(job.pair)}/one-shot/{job.batch.name}.log",
         benchmark:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}.benchmark.tsv"
-        wildcard_constraints:
-            dataset=group.dataset,
-            model=group.model,
-            criterion=group.criteria,
+            f"{logs(job.pair)}/one-shot/{job.batch.name}.benchmark.tsv"
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -38,44 +23,32 @@ for group in chain_groups("one-shot"):
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards: settings("chain", wildcards, "one-shot", wildcards.criterion),
+            settings=lambda wildcards, job=job: settings("chains", job.pair, wildcards, job.batch),
             dense=subpath(input.weights, parent=True),
-            out=lambda wildcards: f"{REPLICATE}/one-shot/{wildcards.criterion}".format(**wildcards),
-            work=work("one-shot/{criterion}"),
+            out=lambda wildcards, job=job: job.folder.format(**wildcards),
+            work=lambda wildcards, job=job: work(job.pair).format(**wildcards) + "/one-shot",
         message:
-            "One-shot by {wildcards.criterion}: {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+            f"One-shot by {job.what}: {job.pair[1]} on {job.pair[0]}, replicate {{wildcards.replicate}}"
         shell:
             "python -m prunebench one-shot --settings {params.settings:q} --dense {params.dense}"
-            " --rankings {input.rankings} --out {params.out} --work {params.work} >{log} 2>&1"
+            " --out {params.out} --work {params.work} >{log} 2>&1"
 
 
-for group in chain_groups("iterative"):
+for job in chain_jobs("iterative"):
 
     rule:
         name:
-            group.name
+            job.name
         input:
-            architecture="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/architecture.json",
-            weights="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/weights.safetensors",
-            scores="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scores.csv",
+            weights=replicate(job.pair) + "/dense/weights.safetensors",
+            scores=replicate(job.pair) + "/dense/scores.csv",
         output:
-            networks=group.networks(
-                "results/{suite}/{dataset}/{model}/replicate{replicate}/iterative/{criterion}/draw{draw}/{point}/{file}"
-            ),
-            tables=expand(
-                "results/{suite}/{dataset}/{model}/replicate{replicate}/iterative/{criterion}/draw{draw}/{file}",
-                draw=group.draws,
-                file=["removals.csv", "scores.csv"],
-                allow_missing=True,
-            ),
+            networks=job.networks(),
+            tables=job.tables("removals.csv", "scores.csv"),
         log:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/iterative/{criterion}.log",
+            f"{logs(job.pair)}/iterative/{job.batch.name}.log",
         benchmark:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/iterative/{criterion}.benchmark.tsv"
-        wildcard_constraints:
-            dataset=group.dataset,
-            model=group.model,
-            criterion=group.criteria,
+            f"{logs(job.pair)}/iterative/{job.batch.name}.benchmark.tsv"
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -84,38 +57,30 @@ for group in chain_groups("iterative"):
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
             runtime=lambda wildcards, attempt: 480 * attempt,
         params:
-            settings=lambda wildcards: settings("chain", wildcards, "iterative", wildcards.criterion),
+            settings=lambda wildcards, job=job: settings("chains", job.pair, wildcards, job.batch),
             dense=subpath(input.weights, parent=True),
-            out=lambda wildcards: f"{REPLICATE}/iterative/{wildcards.criterion}".format(**wildcards),
-            work=work("iterative/{criterion}"),
+            out=lambda wildcards, job=job: job.folder.format(**wildcards),
+            work=lambda wildcards, job=job: work(job.pair).format(**wildcards) + "/iterative",
         message:
-            "Iterative by {wildcards.criterion}: {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+            f"Iterative by {job.what}: {job.pair[1]} on {job.pair[0]}, replicate {{wildcards.replicate}}"
         shell:
-            "python -m prunebench iterative --settings {params.settings:q} --dense {params.dense}"
-            " --scores {input.scores} --out {params.out} --work {params.work} >{log} 2>&1"
+            "python -m prunebench iterative --settings {params.settings:q} --dense {params.dense} --scores {input.scores}"
+            " --out {params.out} --work {params.work} >{log} 2>&1"
 
 
-for group in chain_groups("one-shot-filters"):
+for job in chain_jobs("one-shot-filters"):
 
     rule:
         name:
-            group.name
+            job.name
         input:
-            group.networks(
-                "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/{point}/{file}"
-            ),
+            job.networks(replicate(job.pair) + "/one-shot"),
         output:
-            group.networks(
-                "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot-filters/{criterion}/draw{draw}/{point}/{file}"
-            ),
+            job.networks(),
         log:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/one-shot-filters/{criterion}.log",
+            f"{logs(job.pair)}/one-shot-filters/{job.batch.name}.log",
         benchmark:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/one-shot-filters/{criterion}.benchmark.tsv"
-        wildcard_constraints:
-            dataset=group.dataset,
-            model=group.model,
-            criterion=group.criteria,
+            f"{logs(job.pair)}/one-shot-filters/{job.batch.name}.benchmark.tsv"
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -124,12 +89,12 @@ for group in chain_groups("one-shot-filters"):
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
-            settings=lambda wildcards: settings("filters", wildcards, wildcards.criterion),
+            settings=lambda wildcards, job=job: settings("chains", job.pair, wildcards, job.batch),
             networks=lambda wildcards, input: list(dict.fromkeys(map(os.path.dirname, input))),
-            out=lambda wildcards: f"{REPLICATE}/one-shot-filters/{wildcards.criterion}".format(**wildcards),
-            work=work("one-shot-filters/{criterion}"),
+            out=lambda wildcards, job=job: job.folder.format(**wildcards),
+            work=lambda wildcards, job=job: work(job.pair).format(**wildcards) + "/one-shot-filters",
         message:
-            "Filters after one-shot by {wildcards.criterion}: {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+            f"Filters after one-shot by {job.what}: {job.pair[1]} on {job.pair[0]}, replicate {{wildcards.replicate}}"
         shell:
             "python -m prunebench filters --settings {params.settings:q} --networks {params.networks}"
             " --out {params.out} --work {params.work} >{log} 2>&1"

@@ -17,7 +17,7 @@ rule score:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        settings=lambda wildcards: settings("score", wildcards),
+        settings=lambda wildcards: settings("score", pair_of(wildcards), wildcards),
         network=subpath(input.weights, parent=True),
         work=work("score"),
     message:
@@ -34,21 +34,21 @@ for pair in PAIRS:
         name:
             f"rank_{pair[0]}_{pair[1]}"
         input:
-            scores="results/{suite}/{dataset}/{model}/replicate{replicate}/dense/scores.csv",
+            scores=replicate(pair) + "/dense/scores.csv",
         output:
-            rankings(pair, "results/{suite}/{dataset}/{model}/replicate{replicate}/one-shot/{criterion}/draw{draw}/ranking.csv"),
+            rankings(pair),
         log:
-            "logs/{suite}/{dataset}/{model}/replicate{replicate}/rank.log",
-        wildcard_constraints:
-            dataset=pair[0],
-            model=pair[1],
+            f"{logs(pair)}/rank.log",
         localrule: True
         conda:
             "../../envs/prunebench.yaml"
+        # So that a profile can cap them: there may be hundreds at once.
+        resources:
+            local_jobs=1,
         params:
             settings=json.dumps(job_settings.rank_job(SUITE, *pair)),
-            out=lambda wildcards: f"{REPLICATE}/one-shot".format(**wildcards),
+            out=lambda wildcards, pair=pair: replicate(pair).format(**wildcards) + "/one-shot",
         message:
-            "Ranking the blocks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
+            f"Ranking the blocks of {pair[1]} on {pair[0]}, replicate {{wildcards.replicate}}"
         shell:
             "python -m prunebench rank --settings {params.settings:q} --scores {input.scores} --out {params.out} >{log} 2>&1"

@@ -79,6 +79,9 @@ class LogHandler(LogHandlerBase):
                 handle(vars(record))
             elif event == LogEvent.ERROR or record.levelno >= logging.WARNING:
                 self._print(record.getMessage())
+            elif str(record.msg).startswith("Trying to restart job"):
+                jobid = int("".join(filter(str.isdigit, str(record.msg))))
+                self._print(f"Tried again: {self.running[jobid][1]}")
             elif str(record.msg).startswith("Nothing to be done"):
                 self._print("Nothing to be done: all results are there and up to date.")
         except Exception:
@@ -110,6 +113,9 @@ class LogHandler(LogHandlerBase):
     def _fail(self, record: dict[str, Any]) -> None:
         logs = ", ".join(record.get("log") or [])
         self._print(f"FAILED: {record.get('rule_name', 'a group of jobs')}; its log says why: {logs or 'none'}")
+        # What the executor knows of it: the state that a cluster gave it.
+        if record.get("rule_msg"):
+            self._print(f"    {record['rule_msg']}")
         for path in record.get("log") or []:
             try:
                 with open(path, encoding="utf-8", errors="replace") as handle:
