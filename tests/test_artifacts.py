@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from prunebench import artifacts
-from prunebench.errors import CorruptFile, DiskFull, lack_of_space
+from prunebench.errors import CorruptFile, DiskFull, PrunebenchError, lack_of_space
 
 
 @pytest.fixture
@@ -137,3 +137,8 @@ def test_a_file_is_set_aside_once(tmp_path: Path) -> None:
     path.write_text("half")
     assert artifacts.set_aside(path) == artifacts.set_aside(path) == tmp_path / "scores.csv.corrupt"
     assert [file.name for file in tmp_path.iterdir()] == ["scores.csv.corrupt"]
+    # A retry by the cluster finds it missing, and its log is the one that is read.
+    with pytest.raises(PrunebenchError, match=r"no such file, since it was set aside as scores\.csv\.corrupt: run the workflow"):
+        artifacts.read_csv(path, [])
+    with pytest.raises(PrunebenchError, match=r"no such file$"):
+        artifacts.read_csv(tmp_path / "other.csv", [])

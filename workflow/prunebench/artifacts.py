@@ -69,6 +69,13 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def not_there(path: Path) -> PrunebenchError:
+    """The error of a file that is not there; whoever tries again right after it was set aside is told so."""
+    aside = path.with_name(f"{path.name}.corrupt")
+    set_aside_before = f", since it was set aside as {aside.name}: run the workflow again" if aside.exists() else ""
+    return PrunebenchError(f"{path}: no such file{set_aside_before}")
+
+
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
@@ -99,7 +106,7 @@ def read_json(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PrunebenchError(f"{path}: no such file") from None
+        raise not_there(path) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CorruptFile(path, f"not JSON ({error})") from None
     if not isinstance(content, dict):
@@ -156,7 +163,7 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
         rows = list(reader)
         header = reader.fieldnames or []
     except FileNotFoundError:
-        raise PrunebenchError(f"{path}: no such file") from None
+        raise not_there(path) from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise CorruptFile(path, f"not a CSV table ({error})") from None
     if "\0" in text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunebench.artifacts import read_json, sha256_of, write_atomically, write_json
+from prunebench.artifacts import not_there, read_json, sha256_of, write_atomically, write_json
 from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.models import Architecture, find_model
 
@@ -53,7 +53,7 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / "weights.safetensors"
     expected = read_json(folder / "architecture.json", KEYS)["sha256"]
     if not path.is_file():
-        raise PrunebenchError(f"{path}: no such file")
+        raise not_there(path)
     if sha256_of(path) != expected:
         raise CorruptFile(path, "its SHA-256 is not the one in architecture.json")
     try:
