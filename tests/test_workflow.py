@@ -132,20 +132,26 @@ def test_a_deleted_file_is_made_again_by_its_job_alone(finished: Path) -> None:
     assert log.count("done before") == 2, "finished steps are not trained again"
 
 
-def test_a_corrupt_file_is_named(finished: Path) -> None:
-    path = finished / "results/tiny/digits/resnet20/replicate0/dense/weights.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    try:
-        broken = run(finished)
-        assert broken.returncode != 0
-        assert "replicate0/dense/weights.safetensors: corrupt" in broken.stdout
-        assert "Traceback" not in broken.stdout
-    finally:
-        path.unlink()
+def test_truncated_results_are_named_set_aside_and_made_again(finished: Path) -> None:
+    before = tables(finished)
+    experiment = finished / "results/tiny/digits/resnet20"
+    weights, scores = experiment / "replicate0/dense/weights.safetensors", experiment / "replicate1/dense/scores.csv"
+    whole = {path: path.read_bytes() for path in (weights, scores)}
+    with weights.open("r+b") as handle:
+        handle.truncate(5000)
+    # Between two rows, where a table still reads well.
+    scores.write_bytes(whole[scores][: whole[scores].rstrip().rindex(b"\n") + 1])
+    broken = run(finished, "--keep-going")
+    assert broken.returncode != 0 and "Traceback" not in broken.stdout
+    for path in whole:
+        assert f"dense/{path.name}: corrupt" in broken.stdout and f"set aside as {path.name}.corrupt" in broken.stdout
+        aside = path.with_name(f"{path.name}.corrupt")
+        assert aside.exists() and not path.exists()
+        aside.unlink()
     mended = run(finished)
     assert mended.returncode == 0, mended.stdout[-3000:]
-    assert path.read_bytes() == whole
+    assert {path: path.read_bytes() for path in whole} == whole
+    assert tables(finished) == before
 
 
 @pytest.mark.slow

@@ -297,7 +297,8 @@ class Costs:
         each = scale.passes(scale.validation, 1) + Work(networks=1)
         if epochs:
             each += self._fine_tuned(scale, epochs, 1) + scale.passes(scale.validation, 1)
-        return Cost(each * number, number * (scale.weights_bytes(1) + 2 * JSON_BYTES) if epochs else 2 * JSON_BYTES)
+        # The networks themselves go when their losses are written.
+        return Cost(each * number, JSON_BYTES * ((3 if epochs else 1) * number + 2))
 
     def _audit(self, scale: Scale) -> Cost:
         networks = sum(len(points) for points in experiments.audited(self.suite, *self._names(scale)).values())
@@ -338,7 +339,8 @@ class Costs:
                 scoring = scale.scored(every, removed) if removed else Work()
                 removed += count
                 tuning = self._fine_tuned(scale, self._per_block(scale) * count, removed)
-                steps.append((scoring + tuning, scale.weights_bytes(removed)))
+                # Weights between operating points go when the chain is done.
+                steps.append((scoring + tuning, scale.weights_bytes(removed) if removed == point else 0.0))
         return steps
 
     def _filters(self, scale: Scale) -> list[tuple[Work, float]]:

@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 
 from prunebench.artifacts import read_csv, write_csv
+from prunebench.consistency import check_scores, check_vouched
 from prunebench.criteria import find_criterion, order_of_removal
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.jobs import RankJob
 
 
@@ -15,18 +16,18 @@ def rank(job: RankJob, scores: Path, out: Path) -> None:
     """Write ``<criterion>/draw<d>/ranking.csv`` below ``out`` for each criterion and draw.
 
     Raises:
-        PrunebenchError: a criterion or draw has no scores.
+        CorruptFile: the scores are not whole.
     """
     rows = read_csv(scores, ["criterion", "draw", "block", "score"])
+    check_vouched(scores)
+    check_scores(scores, rows)
     for reference, draws in job.criteria.items():
         criterion = find_criterion(reference)
         for draw in range(draws):
             mine = [row for row in rows if row["criterion"] == criterion.name and row["draw"] == str(draw)]
             if not mine:
-                raise PrunebenchError(f"{scores}: no scores of {criterion.name}, draw {draw}; delete it and run again")
+                raise CorruptFile(scores, f"no scores of {criterion.name}, draw {draw}")
             values = {row["block"]: row["score"] for row in mine}
-            if len(values) < len(mine):
-                raise PrunebenchError(f"{scores}: {criterion.name}, draw {draw}: a block is there twice; delete it and run again")
             blocks = list(values)
             numbers = [_number(values[block], f"{scores}: {criterion.name}, draw {draw}, {block}") for block in blocks]
             order = order_of_removal(blocks, numbers, criterion.removes)

@@ -13,8 +13,18 @@ from typing import Any
 import pandas as pd
 
 from prunebench import artifacts
+from prunebench.consistency import (
+    Plan,
+    check_audit,
+    check_chain_scores,
+    check_choices,
+    check_oracle,
+    check_removals,
+    check_scores,
+    check_vouched,
+)
 from prunebench.criteria.consensus import METRICS, OF_EIGHT
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.models import Architecture
 from prunebench.published import any_published
 from prunebench.reporting import ENOUGH, without_table
@@ -34,8 +44,8 @@ REMOVAL_COLUMNS = (*CHAIN_COLUMNS, "draw", "step", "block", "score")
 # As in prunebench.audit, which needs torch: reporting is free of it.
 AUDIT = ("step", "from", "to", "block", "index", "status", "similarity", "confidence", "verdict")
 CHOICES = ("step", "from", "to", "criterion", "removed", "candidates", "choice", "hits", "expected_hits")
-_LOSSES = ("block", "fine_tuning_epochs", "cross_entropy_nats", "accuracy_percent", "images")
-ORACLE_COLUMNS = (*NETWORK_COLUMNS[:4], *_LOSSES)
+LOSSES = ("block", "fine_tuning_epochs", "cross_entropy_nats", "accuracy_percent", "images")
+ORACLE_COLUMNS = (*NETWORK_COLUMNS[:4], *LOSSES)
 PROVENANCE_COLUMNS = ("source", "config_sha256", "seed", "commit", "created", "hardware", "versions")
 
 # Which dense network a replicate starts from: the digest of its weights.
@@ -205,11 +215,15 @@ class Asked:
         oracles: Folders of dense networks that must have an ``oracle.csv``.
         audits: Series that were audited: (suite, dataset, model, replicate, method) and the folder.
         choices: Whether each of these has an ``audit_choices.csv``.
+        criteria: How many criteria each audit has, where that is known.
+        plan: What the config says of the steps of chains: with it a table of scores that lacks rows is always found.
     """
 
     oracles: Collection[Path] = ()
     audits: Sequence[tuple[tuple[str, str, str, int, str], Path]] = ()
     choices: bool = False
+    criteria: int | None = None
+    plan: Plan | None = None
 
 
 def architecture_id(architecture: Mapping[str, Any]) -> str:
@@ -244,22 +258,23 @@ def collect(
     Raises:
         PrunebenchError: a file is missing, corrupt or breaks the contract; the message names it.
     """
-    reader = _Reader(asked.oracles)
+    reader = _Reader(asked)
     for network, evaluations in sorted(networks.items(), key=lambda item: item[0]):
         reader.read_network(network, evaluations)
     if not reader.architectures:
         raise PrunebenchError(f"{out}: no network to collect; the suite's config defines none")
     for path in sorted(set(measured)):
         reader.read_measured(path)
+    reader.check_chains()
+    audit_rows, choice_rows = reader.read_audits()
     _write_table(out / "results", RESULT_COLUMNS, reader.results)
     _write_table(out / "measured", MEASURED_COLUMNS, reader.measured)
     _write_table(out / "scores", SCORE_COLUMNS, reader.scores)
     _write_table(out / "removals", REMOVAL_COLUMNS, reader.removals)
     _write_table(out / "oracle", ORACLE_COLUMNS, reader.oracle_rows)
-    _write_table(out / "audit_blocks", AUDIT_COLUMNS, _audit_rows(asked.audits, "audit.csv", AUDIT))
+    _write_table(out / "audit_blocks", AUDIT_COLUMNS, audit_rows)
     _write_table(out / "dense_networks", DENSE_COLUMNS, reader.dense_networks)
-    choices = asked.audits if asked.choices else ()
-    _write_table(out / "audit_choices", CHOICE_COLUMNS, _audit_rows(choices, "audit_choices.csv", CHOICES))
+    _write_table(out / "audit_choices", CHOICE_COLUMNS, choice_rows)
     artifacts.write_csv(out / "provenance.csv", PROVENANCE_COLUMNS, sorted(reader.provenance))
 
 
@@ -285,23 +300,19 @@ def read_tables(tables: Path) -> Tables:
     return read
 
 
-def _audit_rows(
-    series: Iterable[tuple[tuple[str, str, str, int, str], Path]], file: str, columns: Sequence[str]
-) -> list[tuple[Any, ...]]:
-    """The rows of a file of each audited series, each behind what the series is."""
-    rows: list[tuple[Any, ...]] = []
-    for keys, folder in sorted(series):
-        frame = _read_table(folder / file, columns).astype(object)
-        # An empty field, of a number that does not apply, is read as nan.
-        rows += [(*keys, *(None if value != value else value for value in row)) for row in frame.itertuples(index=False)]
-    return rows
+def _of_series(keys: tuple[str, str, str, int, str], path: Path, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The rows of a file of an audited series, each behind what the series is."""
+    frame = _read_table(path, columns).astype(object)
+    # An empty field, of a number that does not apply, is read as nan.
+    return [(*keys, *(None if value != value else value for value in row)) for row in frame.itertuples(index=False)]
 
 
 class _Reader:
     """Gathers the rows of all tables, file by file."""
 
-    def __init__(self, oracles: Collection[Path]) -> None:
-        self.oracles = frozenset(oracles)
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.oracles = frozenset(asked.oracles)
         self.architectures: list[tuple[NetworkFolder, int, str]] = []
         self.results: list[tuple[Any, ...]] = []
         self.measured: list[tuple[Any, ...]] = []
@@ -312,6 +323,9 @@ class _Reader:
         self.provenance: set[tuple[Any, ...]] = set()
         self._dense_blocks: dict[tuple[str, str, str, int], int] = {}
         self._chains_read: set[Path] = set()
+        self._dense: dict[tuple[str, str, str, int], Architecture] = {}
+        self._removed: dict[Path, list[list[str]]] = {}
+        self._chains: dict[Path, NetworkFolder] = {}
 
     def read_network(self, network: NetworkFolder, evaluations: Sequence[str] | None) -> None:
         architecture_path = network.folder / "architecture.json"
@@ -327,7 +341,10 @@ class _Reader:
         except PrunebenchError as error:
             raise PrunebenchError(f"{architecture_path}: {error} (see docs/data-contracts.md)") from None
         self.architectures.append((network, blocks_removed, identity))
+        if training is not None:
+            self._removed.setdefault(network.chain_folder, []).append([str(block) for block in training["removed"]])
         if network.is_dense:
+            self._dense[network.keys[:4]] = Architecture.from_json(architecture)
             weights = architecture.get("sha256")
             if not isinstance(weights, str) or not weights:
                 raise PrunebenchError(f"{architecture_path}: sha256 is {weights!r}, expected the digest of weights.safetensors")
@@ -365,6 +382,42 @@ class _Reader:
                     self.measured.append((*row, _method(quantity, labels)))
         if not found:
             raise PrunebenchError(f"{path}: none of its architectures belongs to a network of the suite; run again")
+
+    def check_chains(self) -> None:
+        """Hold the tables of chains to what their networks have lost.
+
+        Raises:
+            CorruptFile: a table lacks rows.
+        """
+        for folder, network in self._chains.items():
+            removed, dense = self._removed[folder], self._dense.get(network.keys[:4])
+            path = folder / "removals.csv"
+            check_removals(path, [row["block"] for row in artifacts.read_csv(path, ["block"])], removed)
+            path = folder / "scores.csv"
+            if network.schedule == "iterative" and path.exists():
+                check_chain_scores(path, artifacts.read_csv(path, ["step", "block"]), removed, dense, self.asked.plan)
+
+    def read_audits(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """The rows of all audits, and of what criteria would have removed.
+
+        Raises:
+            CorruptFile: a table lacks rows.
+        """
+        audits: list[tuple[Any, ...]] = []
+        choices: list[tuple[Any, ...]] = []
+        for keys, folder in sorted(self.asked.audits):
+            path = folder / "audit.csv"
+            audits += _of_series(keys, path, AUDIT)
+            rows = artifacts.read_csv(path, AUDIT)
+            networks = sum((*network.keys[:4], network.criterion) == keys for network, *_ in self.architectures)
+            # The caller may list fewer networks than were audited, and none in tests of the tables alone.
+            if networks and keys[:4] in self._dense:
+                check_audit(path, rows, len(self._dense[keys[:4]].blocks), networks)
+            if self.asked.choices:
+                path = folder / "audit_choices.csv"
+                choices += _of_series(keys, path, CHOICES)
+                check_choices(path, artifacts.read_csv(path, CHOICES), rows, self.asked.criteria)
+        return audits, choices
 
     def _blocks_removed(
         self, network: NetworkFolder, training: Mapping[str, Any] | None, path: Path, architecture: Mapping[str, Any]
@@ -415,6 +468,10 @@ class _Reader:
         chain = (*network.keys[:5], network.criterion)
         # Only scored chains have scores: the iterative ones, and the dense network where a criterion needs scores.
         if (folder / "scores.csv").exists() and network.schedule in (DENSE, "iterative"):
+            if network.is_dense:
+                check_vouched(folder / "scores.csv")
+                rows = artifacts.read_csv(folder / "scores.csv", SCORE_COLUMNS[6:])
+                check_scores(folder / "scores.csv", rows, self._dense[network.keys[:4]], self.asked.plan)
             for line, row in _csv_rows(folder / "scores.csv", SCORE_COLUMNS[6:]):
                 step, draw = _whole(line, row, "step"), _whole(line, row, "draw")
                 score = _float(line, row, "score")
@@ -430,6 +487,8 @@ class _Reader:
         decides = network.schedule in ("one-shot", "iterative")
         if network.is_dense or not (decides or (folder / "removals.csv").exists()):
             return
+        if decides:
+            self._chains[folder] = network
         for line, row in _csv_rows(folder / "removals.csv", ("step", "block", "score")):
             step, score = _whole(line, row, "step"), _float(line, row, "score")
             self.removals.append((*chain, network.draw, step, row["block"], score))
@@ -454,14 +513,16 @@ class _Reader:
     def _read_oracle(self, network: NetworkFolder) -> None:
         """The losses without each block, and what finding them cost."""
         path = network.folder / "oracle.csv"
-        for line, row in _csv_rows(path, _LOSSES):
+        for line, row in _csv_rows(path, LOSSES):
             numbers = [_float(line, row, column) for column in ("cross_entropy_nats", "accuracy_percent")]
             if None in numbers:
                 raise PrunebenchError(f"{line}: cross_entropy_nats or accuracy_percent is empty")
             whole = [_whole(line, row, column) for column in ("fine_tuning_epochs", "images")]
             self.oracle_rows.append((*network.keys[:4], row["block"], whole[0], *numbers, whole[1]))
-        path = network.folder / "oracle.json"
+        check_vouched(path)
+        rows, path = artifacts.read_csv(path, LOSSES), network.folder / "oracle.json"
         content = artifacts.read_json(path, ["epochs"])
+        check_oracle(network.folder / "oracle.csv", rows, content["epochs"], self._dense[network.keys[:4]], self.asked.plan)
         self._add_provenance(network.source(path), content)
         self._add_energy(network, 0, ORACLE, content.get("energy") or {}, path)
 
@@ -557,10 +618,31 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     rows = artifacts.read_csv(path, columns)
+    check_rows(path, len(rows))
     frame = pd.DataFrame([[row[column] for column in columns] for row in rows], columns=list(columns))
     try:
         for column in _FLOATS & set(columns):
             frame[column] = [float(text) if text else math.nan for text in frame[column]]
         return _typed(frame)
     except ValueError as error:
-        raise PrunebenchError(f"{path}: corrupt, {error}; delete it and run again") from None
+        raise CorruptFile(path, str(error)) from None
+
+
+def check_rows(path: Path, rows: int) -> None:
+    """Hold a CSV table to the number of rows of its Parquet file, where it has one.
+
+    Raises:
+        CorruptFile: the numbers differ, or the Parquet file is damaged.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    beside = path.with_suffix(".parquet")
+    if not beside.is_file():
+        return
+    try:
+        number = parquet.read_metadata(beside).num_rows
+    except pyarrow.ArrowException as error:
+        raise CorruptFile(beside, f"not a Parquet file ({error})") from None
+    if number != rows:
+        raise CorruptFile(path, f"{rows} rows, and {beside.name} has {number}")
