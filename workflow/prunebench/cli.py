@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from prunebench.config import Suite
-    from prunebench.jobs import ChainJob, EvaluateJob, FiltersJob
+    from prunebench.jobs import ChainJob, FiltersJob
 
 C = TypeVar("C", bound="ChainJob | FiltersJob")
 
@@ -37,8 +37,10 @@ def _threads(number: int) -> None:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a work folder: a job that outlived a killed run must end before its successor begins."""
+def _at_work(folder: Path, stage: str, quiet: bool = False) -> Iterator[None]:
+    """Hold a work folder, since a job that outlived a killed run must end before its successor begins, and keep a progress file."""
+    from prunebench.progress import recorded
+
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:
@@ -48,7 +50,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             print(f"{folder}: this file system has no locks ({error}); see that no other job is at work here", flush=True)
-        yield
+        with recorded(folder, stage, quiet):
+            yield
 
 
 def _dense(options: argparse.Namespace) -> None:
@@ -58,7 +61,7 @@ def _dense(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import stages
 
-    with _alone_in(options.work):
+    with _at_work(options.work, "dense"):
         stages.dense(job, options.out, options.work)
 
 
@@ -79,7 +82,7 @@ def _oracle(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench.oracle import oracle
 
-    with _alone_in(options.work):
+    with _at_work(options.work, "oracle"):
         oracle(job, options.network, options.out, options.cost, options.work)
 
 
@@ -124,18 +127,12 @@ def _follow(options: argparse.Namespace, kind: type[C], follow: Callable[[Module
 
     jobs = read_job(ChainsJob, options.settings).each(kind)
     _threads(next(iter(jobs.values())).threads)
-    from prunebench import stages
+    from prunebench import progress, stages
 
-    for name, job in jobs.items():
-        with _alone_in(options.work / name):
+    for number, (name, job) in enumerate(jobs.items(), start=1):
+        with _at_work(options.work / name, options.out.name):
+            progress.at("chain", number, len(jobs), name if len(jobs) > 1 else "")
             follow(stages, job, options.out / name, options.work / name)
-
-
-def _share_of(job: EvaluateJob) -> str:
-    """Which part of a work folder is a job's: several share one, and none its networks and evaluations."""
-    from prunebench.artifacts import fingerprint
-
-    return fingerprint([sorted(job.folders()), [item.evaluation for item in job.evaluations]])[:16]
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -145,7 +142,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import evaluating
 
-    with _alone_in(options.work / ".jobs" / _share_of(job)):
+    with _at_work(options.work / ".jobs" / job.share, "evaluate"):
         evaluating.evaluate(job, options.replicate, options.work, options.cache)
 
 
@@ -155,7 +152,7 @@ def _measure(options: argparse.Namespace) -> None:
     job = read_job(EvaluateJob, options.settings)
     from prunebench import evaluating
 
-    with _alone_in(options.work / ".jobs" / _share_of(job)):
+    with _at_work(options.work / ".jobs" / job.share, "measure", quiet=True):
         evaluating.measure(job, options.experiment, options.out, options.work)
 
 
@@ -176,7 +173,7 @@ def _audit_series(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import delivered
 
-    with _alone_in(options.work):
+    with _at_work(options.work, "audit"):
         delivered.audit(job, options.replicate, options.work)
 
 

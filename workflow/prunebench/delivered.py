@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from prunebench import progress
 from prunebench.artifacts import fingerprint, read_json, sha256_of, write_csv, write_json
 from prunebench.audit import AUDIT, CHOICES, Checkpoint, Transition, audit_rows, block_weights, expected_hits
 from prunebench.audit import audit as follow
@@ -48,7 +49,8 @@ def audit(job: AuditJob, replicate: Path, work: Path) -> None:
     """
     training = cache(lambda: load(job, "train"))
     dense = replicate / "dense"
-    for method, points in job.series.items():
+    for number, (method, points) in enumerate(job.series.items(), start=1):
+        progress.at("chain", number, len(job.series), method)
         folder = replicate / "delivered" / method
         places = [dense, *(folder / "draw0" / point for point in points)]
         first, *others = [
@@ -61,11 +63,10 @@ def audit(job: AuditJob, replicate: Path, work: Path) -> None:
             raise PrunebenchError(f"delivered method {method}: {error}; set `audit: false` if it is no such sequence") from None
         write_csv(folder / "audit.csv", AUDIT, audit_rows(transitions))
         if job.criteria:
-            rows = [
-                row
-                for step, (transition, place) in enumerate(zip(transitions, places, strict=False), start=1)
-                for row in choices(job, step, transition, place, first, training, work)
-            ]
+            rows = []
+            for step, (transition, place) in enumerate(zip(transitions, places, strict=False), start=1):
+                progress.at("network", step, len(transitions), transition.before)
+                rows += choices(job, step, transition, place, first, training, work)
             write_csv(folder / "audit_choices.csv", CHOICES, rows)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from prunebench import progress
 from prunebench.artifacts import read_json, write_csv, write_json
 from prunebench.data import Split
 from prunebench.energy_meter import Energy
@@ -51,7 +52,9 @@ def oracle(job: OracleJob, dense_folder: Path, out: Path, cost: Path, work: Path
     energy = Energy()
     with meter(job) as counted:
         shop = workshop(job, counted)
-        for block in tqdm(candidates(architecture, Constraints(**job.constraints.model_dump())), desc="oracle", unit="block"):
+        blocks = candidates(architecture, Constraints(**job.constraints.model_dump()))
+        for number, block in enumerate(tqdm(blocks, desc="oracle", unit="block"), start=1):
+            progress.at("block", number, len(blocks), block)
             network, _ = remove(weights, architecture, [block])
             rows.append((block, 0, *_look(network, shop.validation_split, shop.device, f"without {block}")))
             if epochs:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from prunebench import progress
 from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_csv, write_json
 from prunebench.config import Training
 from prunebench.criteria import Criterion, find_criterion, order_of_removal
@@ -233,7 +236,9 @@ def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: P
             scores = dict(ranked)
             order = allowed([block for block, _ in ranked], architecture, constraints)
             longest = 0
-            for point in job.operating_points:
+            progress.at("draw", draw + 1, len(rankings))
+            for number, point in enumerate(job.operating_points, start=1):
+                progress.at("step", number, len(job.operating_points), point.name)
                 count = count_for(point, order, architecture, architecture)
                 name = f"{job.schedule} {job.criterion} draw {draw} step {count}"
                 # Points that are reached by the same blocks share one network.
@@ -247,8 +252,9 @@ def filters(job: FiltersJob, networks: Sequence[Path], out: Path, work: Path) ->
     """Prune filters of finished one-shot networks, ``.../draw<d>/<point>`` each, and fine-tune them again."""
     with meter(job) as counted:
         shop = workshop(job, counted)
-        for folder in networks:
+        for number, folder in enumerate(networks, start=1):
             place = Path(folder.parent.name, folder.name)
+            progress.at("network", number, len(networks), str(place))
             removed = read_json(folder / "training.json", ["removed"])["removed"]
             name = f"one-shot-filters {job.criterion} {place}"
             step = narrow_and_tune(shop, Step(folder, tuple(removed)), job.flops_reduction, job.epochs, work / place, name)
@@ -271,7 +277,10 @@ def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: 
             waiting = list(job.operating_points)
             removals: list[tuple[str, object]] = []
             rows: list[tuple[Any, ...]] = []
+            finished, steps = 0, 1
+            progress.at("draw", draw + 1, job.draws)
             while waiting:
+                progress.at("step", finished + 1, steps)
                 architecture = step.architecture
                 blocks = candidates(architecture, constraints)
                 if not step.removed:
@@ -288,11 +297,14 @@ def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: 
                 rows += [(*key, block, value) for block, value in zip(blocks, values, strict=True)]
                 order = allowed(order_of_removal(blocks, values, criterion.removes), architecture, constraints)
                 missing = [count_for(point, order, architecture, dense_architecture) for point in waiting]
+                steps = finished + steps_to(missing, job.blocks_per_step)
+                progress.at("step", finished + 1, steps, waiting[missing.index(min(missing))].name)
                 # A step stops short at an operating point, so that no point is passed by.
                 count = min(job.blocks_per_step, *missing)
                 total = len(step.removed) + count
                 name = f"{job.schedule} {criterion.name} draw {draw} step {total}"
                 step = remove_and_tune(shop, step, order[:count], folder / f"step{total}", name)
+                finished += 1
                 removals += [(block, values[blocks.index(block)]) for block in order[:count]]
                 for point, needed in zip(list(waiting), missing, strict=True):
                     if needed == count:
@@ -300,6 +312,12 @@ def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: 
                         waiting.remove(point)
             write_removals(out / f"draw{draw}" / "removals.csv", removals)
             write_csv(out / f"draw{draw}" / "scores.csv", SCORES, rows)
+
+
+def steps_to(counts: Sequence[int], blocks_per_step: int) -> int:
+    """How many steps remove so many blocks, with a stop at each of the counts."""
+    gaps = [after - before for before, after in pairwise([0, *sorted(set(counts))])]
+    return sum(math.ceil(gap / blocks_per_step) for gap in gaps)
 
 
 def scores_of_step(
@@ -318,6 +336,7 @@ def scores_of_step(
                 return [float(value) for value in content["scores"]]
         except PrunebenchError as error:
             print(f"{error}: scoring this step again", flush=True)
+    progress.at("criterion", 1, 1, criterion.name)
     probe = make_probe(job, load_network(step.folder), blocks, needs_of([criterion]), training_split)
     probe.reseed(job.seed_for("draw", criterion.name, draw, len(step.removed)))
     values = probe.scores(criterion)
