@@ -44,6 +44,7 @@ COMMANDS += [
     "typeset",
     "trace",
     "check",
+    "watch",
     "schema",
 ]
 # Commands with --settings, and what else they require.

@@ -248,6 +248,12 @@ def _check(options: argparse.Namespace) -> None:
     print(f"{options.config}: suite '{suite.suite}' is in order")
 
 
+def _watch(options: argparse.Namespace) -> None:
+    from prunebench.watch_view import watch
+
+    watch(options.config, options.directory, options.every, options.once, options.json)
+
+
 def _schema(options: argparse.Namespace) -> None:
     from prunebench.config import schema
 
@@ -433,6 +439,18 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--all", action="store_true", help="write out all values, not the first 30")
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
+    watch = add("watch", _watch, "Show what the jobs of a suite are at, until all are done.", settings=False)
+    watch.add_argument(
+        "config", type=Path, nargs="?", default=Path("config/config.yaml"), help="the suite's config file [%(default)s]"
+    )
+    watch.add_argument(
+        "--directory", type=Path, default=Path(), metavar="PATH", help="where Snakemake runs, with results/ and logs/ [here]"
+    )
+    watch.add_argument(
+        "--every", type=float, default=10.0, metavar="SECONDS", help="time between two looks, at least 1 [%(default)g]"
+    )
+    watch.add_argument("--once", action="store_true", help="look once")
+    watch.add_argument("--json", action="store_true", help="look once and print what was seen as JSON")
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)
     return top
 
