@@ -159,7 +159,7 @@ def _at_work(snapshot: Snapshot, jobs: list[Seen], rows: int | None) -> Table:
         report = seen.report
         table.add_row(
             label(seen.job, several),
-            (words(report.at) if report else "") or seen.note,
+            (words(report.at) if report else "") or seen.note or "starting",
             f"{report.validation_accuracy:.2f}" if report and report.validation_accuracy is not None else "",
             clock(snapshot.time - report.started) if report else "",
             clock(seen.left) if seen.left else "",
