@@ -44,6 +44,7 @@ COMMANDS += [
     "typeset",
     "trace",
     "check",
+    "plan",
     "watch",
     "schema",
 ]
@@ -199,10 +200,11 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org/")
 
 
-def test_a_config_is_checked_without_torch() -> None:
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_a_config_is_checked_and_planned_without_torch(command: str) -> None:
     """Every call of snakemake pays for what is imported while a suite is planned."""
     code = (
-        "import sys; from prunebench.cli import main; main(['check', 'config/config.yaml']); "
+        f"import sys; from prunebench.cli import main; main(['{command}', 'config/config.yaml']); "
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)

@@ -305,6 +305,12 @@ def test_time_left_is_work_left_by_what_runs(watch: Watch) -> None:
     assert f"about {clock(work / 2)} left (2 at once)" in text_of(snapshot)
 
 
+def test_a_corrupt_benchmark_is_left_out(watch: Watch) -> None:
+    finish(job(watch, "dense", 0), job(watch, "score", 0), seconds=100.0)
+    Path(str(job(watch, "score", 0).benchmark)).write_text("half a")
+    assert seen(watch, "score", 1).left == pytest.approx(100.0)
+
+
 def test_a_first_job_says_by_itself_how_long_it_takes(watch: Watch) -> None:
     report("replicate1/dense", at=[Level(level="epoch", number=6, of=10)], started=100.0)
     assert seen(watch, "dense", 1).left == pytest.approx(100.0, rel=0.01)

@@ -248,6 +248,13 @@ def _check(options: argparse.Namespace) -> None:
     print(f"{options.config}: suite '{suite.suite}' is in order")
 
 
+def _plan(options: argparse.Namespace) -> None:
+    from prunebench import plan
+
+    found = plan.plan(options.config, options.records, options.hardware, options.jobs)
+    print(plan.as_json(found) if options.json else plan.text(found))
+
+
 def _watch(options: argparse.Namespace) -> None:
     from prunebench.watch_view import watch
 
@@ -323,6 +330,13 @@ def _audit(options: argparse.Namespace) -> None:
                 print(f"  {finding.block}: {place}; most similar block after: {finding.similarity:z.2f}")
         kept = min((finding for finding in transition.findings if not finding.removed), key=lambda finding: finding.similarity)
         print(f"  least similar of the kept: {kept.block}, {kept.similarity:z.2f}")
+
+
+def _positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least 1")
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -439,6 +453,24 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--all", action="store_true", help="write out all values, not the first 30")
     check = add("check", _check, "Check a config file.", settings=False)
     check.add_argument("config", type=Path, help="config/config.yaml")
+    plan = add("plan", _plan, "Say what a suite will take: jobs, hours, disk and memory by stage.", settings=False)
+    plan.add_argument("config", type=Path, help="config/config.yaml; finished jobs are looked for in the working directory")
+    plan.add_argument(
+        "--records",
+        type=Path,
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="config of another suite that ran on such machines, and the folder that it ran in, if not here; may be repeated",
+    )
+    plan.add_argument(
+        "--hardware", choices=["cpu", "gpu"], help="one core, or a GPU; by default as in the records, then as the config"
+    )
+    plan.add_argument("--jobs", "--cores", type=_positive, default=64, metavar="N", help="jobs that run at once [%(default)d]")
+    plan.add_argument(
+        "--json", action="store_true", help="for programs: times in hours and minutes, each as low, expected and high"
+    )
     watch = add("watch", _watch, "Show what the jobs of a suite are at, until all are done.", settings=False)
     watch.add_argument(
         "config", type=Path, nargs="?", default=Path("config/config.yaml"), help="the suite's config file [%(default)s]"

@@ -20,6 +20,7 @@ from prunebench.errors import PrunebenchError
 from prunebench.jobs import share_of
 from prunebench.planned import STAGES, PlannedJob, planned_jobs
 from prunebench.progress import FOLDER, Report, read_report, words
+from prunebench.rates import read_benchmark
 from prunebench.squeue import Queue, SlurmJob
 
 State = Literal["done", "running", "silent", "failed", "queued", "waiting"]
@@ -243,9 +244,9 @@ class Watch:
     def _benchmark(self, path: str) -> float | None:
         if path not in self._seconds:
             try:
-                header, values = [line.split("\t") for line in Path(path).read_text(encoding="utf-8").splitlines()[:2]]
-                self._seconds[path] = float(values[header.index("s")])
-            except (OSError, ValueError, IndexError):
+                self._seconds[path] = read_benchmark(Path(path)).seconds
+            except PrunebenchError:
+                # Others of its kind say it too; `prunebench plan` names the file.
                 self._seconds[path] = None
         return self._seconds[path]
 

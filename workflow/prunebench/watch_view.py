@@ -124,12 +124,15 @@ def _table(*columns: str, **numbers: str) -> Table:
 
 def _stages(snapshot: Snapshot) -> Table:
     table = _table("Stage", "", done="", running="", silent="", failed="", queued="", waiting="", left="")
+    # Numbers of thousands of jobs, too, shall fit 80 columns.
+    table.padding = (0, 1, 0, 0)
+    table.columns[0].no_wrap = True
     for stage in snapshot.stages():
         numbers = Counter(seen.state for seen in snapshot.seen if seen.job.stage == stage)
         left = snapshot.left(stage)
         table.add_row(
             stage,
-            _bar(numbers["done"], numbers.total(), 8),
+            _bar(numbers["done"], numbers.total(), 6),
             Text(f"{numbers['done']}/{numbers.total()}", style="green" if numbers["done"] == numbers.total() else ""),
             *(Text(str(numbers[state] or ""), style=COLOURS.get(state, "")) for state in STATES if state != "done"),
             clock(left) if left else "",

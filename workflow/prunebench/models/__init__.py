@@ -116,6 +116,7 @@ class Model:
         source: Paper and section.
         narrows: Whether ``build`` knows the option ``hidden_channels`` (a block's name to the number of filters of its ``conv1``),
             so that filters can be pruned.
+        weights: Numbers in the file of an architecture's weights, to foretell disk space; without it the network is built to count.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Model:
     macs: Callable[[Architecture], int]
     source: str = ""
     narrows: bool = False
+    weights: Callable[[Architecture], int] | None = None
 
     def dense(self, reference: str, input_shape: tuple[int, int, int], classes: int, **options: Any) -> Architecture:
         """The architecture of the unpruned network; ``reference`` is what the config calls the model: its name, or a path."""

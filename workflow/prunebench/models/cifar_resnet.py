@@ -6,6 +6,7 @@ and a projection shortcut (1x1 convolution with bias, no batch norm); global ave
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,24 @@ def macs(architecture: Architecture) -> int:
     return total + CHANNELS[-1] * architecture.classes
 
 
+def weights(architecture: Architecture) -> int:
+    """Numbers of the state: kernels, biases, and what batch norms and the normalisation hold."""
+    channels, classes = architecture.input_shape[0], architecture.classes
+    # For an image of one pixel every weight of a kernel multiplies once.
+    kernels = macs(replace(architecture, input_shape=(channels, 1, 1)))
+    stages = [int(name.removeprefix("stage").split(".")[0]) for name in architecture.blocks]
+    hidden: dict[str, int] = architecture.options.get("hidden_channels", {})
+    widths = [CHANNELS[stage - 1] for stage in stages]
+    normalised = (
+        CHANNELS[0] + sum(widths) + sum(hidden.get(name, width) for name, width in zip(architecture.blocks, widths, strict=True))
+    )
+    biases = normalised if architecture.options.get("keras_compatible") else 0
+    projections = sum(CHANNELS[stage - 1] for stage in set(stages) if stage > 1)
+    # Weight, bias, mean and variance of each channel; a mean and a deviation of each channel of the images.
+    return kernels + 4 * normalised + biases + projections + classes + 2 * channels
+
+
 MODELS = [
-    Model(f"resnet{depth}", partial(blocks, depth), build, macs, "He et al. 2016, section 4.2", narrows=True)
+    Model(f"resnet{depth}", partial(blocks, depth), build, macs, "He et al. 2016, section 4.2", narrows=True, weights=weights)
     for depth in (20, 32, 44, 56, 110)
 ]
