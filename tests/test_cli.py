@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 
 from helpers import architecture, random_network
 from prunebench import __version__, experiments, job_settings
-from prunebench.cli import main, parser
+from prunebench.cli import _alone_in, main, parser
 from prunebench.config import read
 from prunebench.models.files import save_network
 from shared import REPOSITORY
@@ -51,7 +52,7 @@ COMMANDS += [
 # Commands with --settings, and what else they require.
 JOBS = {
     "dense": ["--out", "o", "--work", "w"],
-    "score": ["--network", "n", "--out", "o", "--cost", "c"],
+    "score": ["--network", "n", "--out", "o", "--cost", "c", "--work", "w"],
     "oracle": ["--network", "n", "--out", "o", "--cost", "c", "--work", "w"],
     "rank": ["--scores", "s", "--out", "o"],
     "one-shot": ["--dense", "d", "--out", "o", "--work", "w"],
@@ -253,3 +254,74 @@ def test_weights_can_be_read_by_others(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+
+
+# What a cluster does to jobs
+
+
+def test_sigterm_ends_in_one_line_and_puts_things_in_order(tmp_path: Path) -> None:
+    """Stopped in the middle of a write, while it holds its work folder."""
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from prunebench import artifacts, cli\n"
+        "def write(path):\n"
+        "    path.write_text('half'); print('writing', flush=True); time.sleep(60)\n"
+        "def run(options):\n"
+        "    with cli._alone_in(Path(sys.argv[1])): artifacts.write_atomically(Path(sys.argv[1]) / 'file.csv', write)\n"
+        "cli._schema = run\n"
+        "cli.main(['schema'])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout and process.stdout.readline() == "writing\n"
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".csv"] == [f".file.{process.pid}.csv"]
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert said == "prunebench: stopped by SIGTERM; run again to go on from the last checkpoint\n"
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_sigterm_is_the_callers_again_after_a_command() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    main(["schema"])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_who_holds_a_work_folder_clears_what_killed_writers_left(tmp_path: Path) -> None:
+    step = tmp_path / "draw0" / "step1"
+    step.mkdir(parents=True)
+    (step / ".weights.4321.safetensors").write_text("half")
+    (step / "weights.safetensors").write_text("whole")
+    with _alone_in(tmp_path):
+        assert [path.name for path in step.iterdir()] == ["weights.safetensors"]
+
+
+def test_a_full_disk_is_one_line_also_where_the_log_is_on_it() -> None:
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "prunebench", "schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+        mute = subprocess.run([sys.executable, "-m", "prunebench", "schema"], stdout=full, stderr=full, check=False)
+    assert (run.returncode, mute.returncode) == (2, 2)
+    assert run.stderr.startswith("prunebench: the log: disk full (No space left on device): ") and run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["results/demo/digits", "networks", "results/another/digits", "results"])
+def test_only_a_corrupt_result_of_the_suite_is_set_aside(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(place) / "scores.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("step,criterion,dra")
+    message = failure(
+        capsys,
+        *("rank", "--settings", json.dumps({"version": "1", "criteria": {"cka": 1}})),
+        *("--scores", str(path), "--out", "results/demo/digits/one-shot"),
+    )
+    assert message.startswith(f"prunebench: {path}: corrupt, truncated")
+    aside = place == "results/demo/digits"
+    assert ("set aside as scores.csv.corrupt; run the same command again" in message) == aside
+    assert [file.name for file in path.parent.iterdir() if file.is_file()] == ["scores.csv" + aside * ".corrupt"]

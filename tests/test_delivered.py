@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from helpers import SAMPLE, architecture, context, random_network
-from prunebench import delivered, experiments, job_settings
+from prunebench import delivered, experiments, job_settings, scoring, scoring_progress
 from prunebench.artifacts import read_csv, write_json
 from prunebench.cli import main
 from prunebench.config import Suite, parse
@@ -216,6 +216,33 @@ def test_scores_of_an_audit_are_kept(replicate: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(delivered, "make_probe", None)
     delivered.audit(job, replicate, tmp_path / "w")
     assert (replicate / "delivered/theirs/audit_choices.csv").read_bytes() == first
+
+
+def test_an_audit_that_is_killed_while_it_scores_goes_on_there(
+    replicate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = audit_job(criteria=["l1_norm", "bn_scale", "cka"])
+    choices = replicate / "delivered/theirs/audit_choices.csv"
+    delivered.audit(job, replicate, tmp_path / "whole")
+    expected = choices.read_bytes()
+    monkeypatch.setattr(scoring_progress, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(scoring_progress, "SHARE", 1e9)
+    real, scored = scoring.checked_scores, list[str]()
+
+    def scores(criterion: Any, probe: Any) -> Any:
+        scored.append(criterion.name)
+        if len(scored) == 5:
+            raise InterruptedError
+        return real(criterion, probe)
+
+    monkeypatch.setattr(scoring, "checked_scores", scores)
+    with pytest.raises(InterruptedError):
+        delivered.audit(job, replicate, tmp_path / "w")
+    delivered.audit(job, replicate, tmp_path / "w")
+    assert choices.read_bytes() == expected
+    # The network at which it died is the second; of that one criterion was finished.
+    assert scored == ["l1_norm", "bn_scale", "cka", "l1_norm", "bn_scale", "bn_scale", "cka"]
+    assert not [path for path in (tmp_path / "w").iterdir() if path.is_dir()]
 
 
 def test_a_series_that_is_no_sequence_is_refused(replicate: Path, tmp_path: Path) -> None:

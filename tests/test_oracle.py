@@ -12,6 +12,7 @@ import torch
 
 from helpers import TRAINING, OneKwh, architecture, chain_job, context, random_network
 from prunebench import pruning, stages
+from prunebench.artifacts import sha256_of
 from prunebench.errors import PrunebenchError
 from prunebench.evaluation.accuracy import classify
 from prunebench.jobs import OracleJob
@@ -50,6 +51,13 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
+@pytest.fixture
+def kept_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the networks of the oracle, which go when their losses are written, for the test to look at."""
+    monkeypatch.setattr("prunebench.oracle.drop_weights", list)
+
+
+@pytest.mark.usefixtures("kept_weights")
 def test_every_candidate_is_removed_by_itself(tmp_path: Path, dense: Path) -> None:
     table = rows(run(dense, tmp_path, oracle_job()))
     assert [(row["block"], row["fine_tuning_epochs"]) for row in table] == [(b, e) for b in BLOCKS for e in ("0", "1")]
@@ -70,6 +78,7 @@ def test_every_candidate_is_removed_by_itself(tmp_path: Path, dense: Path) -> No
     assert set(cost["provenance"]) >= {"config_sha256", "seed", "versions", "hardware", "commit", "created"}
 
 
+@pytest.mark.usefixtures("kept_weights")
 def test_fine_tuning_is_that_of_a_chain_that_removes_the_same_block(tmp_path: Path, dense: Path) -> None:
     job = chain_job("one-shot", "first", {"blocks": 1})
     shop = stages.workshop(job, OneKwh())  # type: ignore[arg-type]
@@ -119,6 +128,37 @@ def test_a_killed_oracle_trains_no_finished_block_again(tmp_path: Path, dense: P
     trained.clear()
     assert run(dense, tmp_path / "killed", oracle_job()).read_bytes() == whole
     assert trained == [f"oracle {block}" for block in BLOCKS[2:]]
+
+
+def test_losses_are_kept_and_weights_are_not(tmp_path: Path, dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = run(dense, tmp_path, oracle_job())
+    whole, cost = table.read_bytes(), json.loads((tmp_path / "oracle.json").read_text())
+    assert not list((tmp_path / ".work").rglob("*.safetensors"))
+    assert cost["losses_sha256"] == sha256_of(table)
+    with monkeypatch.context() as patch:
+        patch.setattr(pruning, "train", None)
+        patch.setattr("prunebench.oracle.classify", None)
+        assert run(dense, tmp_path, oracle_job()).read_bytes() == whole
+    assert json.loads((tmp_path / "oracle.json").read_text())["energy"] == cost["energy"]
+    # What is damaged is looked at again, with the network, which has to be made again for it.
+    (tmp_path / ".work" / f"{BLOCKS[1]}.json").write_text("{")
+    (tmp_path / ".work" / BLOCKS[3] / "training.json").write_text("{")
+    trained: list[str] = []
+    real = pruning.train
+    monkeypatch.setattr(pruning, "train", lambda network, run, energy: (trained.append(run.name), real(network, run, energy))[1])
+    assert run(dense, tmp_path, oracle_job()).read_bytes() == whole
+    assert trained == [f"oracle {BLOCKS[1]}", f"oracle {BLOCKS[3]}"]
+
+
+def test_losses_of_another_network_are_not_taken(tmp_path: Path, dense: Path) -> None:
+    first = run(dense, tmp_path, oracle_job(epochs=0)).read_bytes()
+    other = tmp_path / "other"
+    save_network(other, random_network(architecture(), seed=1), architecture())
+    assert run(other, tmp_path, oracle_job(epochs=0)).read_bytes() != first
+    assert (
+        run(other, tmp_path, oracle_job(epochs=0)).read_bytes()
+        == run(other, tmp_path / "fresh", oracle_job(epochs=0)).read_bytes()
+    )
 
 
 def test_the_test_split_is_not_read(tmp_path: Path, dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:

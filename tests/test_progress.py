@@ -90,6 +90,13 @@ def test_an_iterative_chain_says_how_many_steps_there_are(dense: Path, tmp_path:
     assert "step 2/3, criterion cka" in places
 
 
+def test_scoring_says_its_criteria(dense: Path, tmp_path: Path, said: list[Report]) -> None:
+    job = score_job({"cka": 1, "first": 1})
+    with recorded(tmp_path / ".work/score", "score", quiet=True):
+        stages.score(job, dense / "dense", tmp_path / "scores.csv", tmp_path / "scoring.json", tmp_path / ".work/score")
+    assert [words(report.at) for report in said][-2:] == ["criterion 1/2 cka", "criterion 2/2 first"]
+
+
 @pytest.mark.parametrize(("counts", "size", "steps"), [([3], 1, 3), ([3], 2, 2), ([3, 4], 2, 3), ([4, 0, 4], 2, 2), ([0], 1, 0)])
 def test_steps_stop_at_each_point(counts: list[int], size: int, steps: int) -> None:
     assert stages.steps_to(counts, size) == steps

@@ -28,7 +28,7 @@ from helpers import (
     score_job,
     weights_bytes,
 )
-from prunebench import evaluating, pruning, stages
+from prunebench import evaluating, pruning, scoring, scoring_progress, stages
 from prunebench.config import OperatingPoint
 from prunebench.data import load_splits
 from prunebench.errors import PrunebenchError
@@ -693,6 +693,106 @@ def test_another_operating_point_keeps_the_steps_that_are_done(
     assert trainings.number == 2
     chain(tmp_path, points=[{"blocks": 1}, {"blocks": 2}, {"blocks": 3}], suite="another")
     assert trainings.number == 1
+
+
+def test_a_chain_keeps_the_weights_of_its_operating_points_alone(
+    tmp_path: Path, made: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = {**TRAINING, "epochs_per_block": 2}
+
+    def run(folder: Path, *points: int, **changes: Any) -> dict[str, bytes]:
+        settings = {"fine_tuning": tuning, **changes}
+        return files(iterative(made, folder, chain_job("iterative", "cka", *({"blocks": n} for n in points), **settings)))
+
+    def kept() -> list[str]:
+        return sorted(path.parent.name for path in (tmp_path / ".work").rglob("*.safetensors"))
+
+    before = run(tmp_path, 2, 3)
+    assert trainings.number == 3
+    assert kept() == ["step2", "step3"]
+    # Running again replays its decisions: nothing is trained or scored, and the outputs come back.
+    shutil.rmtree(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "make_probe", None)
+        assert run(tmp_path, 2, 3) == before
+    assert trainings.number == 0
+    # An operating point more is made again with the same bytes, and what follows it stays.
+    after = run(tmp_path, 1, 2, 3)
+    assert trainings.number == 1
+    assert {name: after[name] for name in before} == before
+    assert without_training(after) == without_training(run(tmp_path / "fresh", 1, 2, 3))
+    assert trainings.number == 3
+    assert kept() == ["step1", "step2", "step3"]
+    # Fewer free the weights again; so does a step that is lost, once everything has been made again.
+    run(tmp_path, 3)
+    assert kept() == ["step3"]
+    shutil.rmtree(tmp_path / ".work" / "draw0" / "step3")
+    run(tmp_path, 3)
+    assert trainings.number == 3
+    assert kept() == ["step3"]
+
+
+def test_a_step_is_not_taken_for_finished_when_its_description_without_weights_was_edited(
+    tmp_path: Path, made: Path, trainings: Trainings
+) -> None:
+    job = chain_job("iterative", "last", {"blocks": 2})
+    before = files(iterative(made, tmp_path, job))
+    assert trainings.number == 2
+    path = tmp_path / ".work" / "draw0" / "step1" / "architecture.json"
+    edited = content(path)
+    edited["blocks"].remove("stage1.block1")
+    path.write_text(json.dumps(edited))
+    assert files(iterative(made, tmp_path, job)) == before
+    assert trainings.number == 1
+
+
+def test_what_other_configurations_left_goes(tmp_path: Path, made: Path) -> None:
+    no_tuning = {**TRAINING, "epochs_per_block": 0}
+    iterative(made, tmp_path, chain_job("iterative", "random", {"blocks": 3}, draws=2, fine_tuning=no_tuning))
+    steps = {f"{path.parent.name}/{path.name}" for path in (tmp_path / ".work").glob("draw*/step*")}
+    assert steps == {f"draw{draw}/step{step}" for draw in (0, 1) for step in (1, 2, 3)}
+    iterative(made, tmp_path, chain_job("iterative", "random", {"blocks": 2}, blocks_per_step=2, fine_tuning=no_tuning))
+    assert [str(path.relative_to(tmp_path / ".work")) for path in (tmp_path / ".work").rglob("step*")] == ["draw0/step2"]
+
+
+def test_a_published_file_that_is_damaged_in_place_damages_no_successor(
+    tmp_path: Path, trainings: Trainings, chain: Callable[..., Path]
+) -> None:
+    """Outputs are links to the files in the work folder, so that damage is in both."""
+    out = chain(tmp_path)
+    before = files(out)
+    assert trainings.number == 2
+    path = out / "draw0" / "blocks2" / "weights.safetensors"
+    assert path.stat().st_ino == (tmp_path / ".work/draw0/step2/weights.safetensors").stat().st_ino
+    with path.open("r+b") as handle:
+        handle.truncate(100)
+    # As the command line does when somebody reads the file.
+    path.rename(path.with_name("weights.safetensors.corrupt"))
+    after = files(chain(tmp_path))
+    assert trainings.number == 1
+    del after["draw0/blocks2/weights.safetensors.corrupt"]
+    assert without_training(after) == without_training(before)
+
+
+def test_scoring_a_step_goes_on_where_it_was_killed(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = chain_job("iterative", "cka", {"blocks": 2}, sample={**SAMPLE, "batch_size": 10})
+    expected = files(iterative(made, tmp_path / "whole", job))
+    monkeypatch.setattr(scoring_progress, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(scoring_progress, "SHARE", 1e9)
+    real, batches = scoring.silenced_features, list[int]()
+
+    def sweep(*arguments: Any) -> Any:
+        batches.append(1)
+        if len(batches) == 4:
+            raise InterruptedError
+        return real(*arguments)
+
+    monkeypatch.setattr(scoring, "silenced_features", sweep)
+    with pytest.raises(InterruptedError):
+        iterative(made, tmp_path / "killed", job)
+    assert without_training(files(iterative(made, tmp_path / "killed", job))) == without_training(expected)
+    assert len(batches) == 4 + 2
+    assert not list((tmp_path / "killed").rglob("scoring"))
 
 
 def test_scores_of_a_step_are_kept_but_not_trusted(

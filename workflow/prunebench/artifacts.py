@@ -4,31 +4,69 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
+import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, DiskFull, PrunebenchError, lack_of_space
 
 SCHEMA = 1
+DAY = 86400.0
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.\d+(?P<suffix>(\.\w+)?)")
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a temporary neighbour of ``path``, then rename it, so that ``path`` is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let ``write`` make a temporary neighbour of ``path``, then rename it, so that ``path`` is whole or absent.
+
+    Raises:
+        DiskFull: there is no space left; the temporary is gone, and what was at ``path`` is still there.
+    """
     # The suffix stays last, since some writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Of this file others may be at work on another node, so only what is too old to be theirs goes.
+        clear_temporaries(path.parent.iterdir(), path, older_than=DAY)
+        # One of a dead process of this number may be a link to another file, which must not be written over.
+        temporary.unlink(missing_ok=True)
         write(temporary)
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         # Some writers leave a file to its owner alone; results are for colleagues too, as far as the umask lets them.
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
+    except Exception as error:
+        if reason := lack_of_space(error):
+            raise DiskFull(path, reason) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_temporaries(among: Iterable[Path], target: Path | None = None, older_than: float = 0.0) -> None:
+    """Delete what killed writers left: temporaries of ``target``, or of any file, that were last written so many seconds ago."""
+    for path in among:
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and (target is None or f"{match['stem']}{match['suffix']}" == target.name):
+            # Another job may clear the same folder.
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime >= older_than:
+                    path.unlink()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a corrupt file, so that it is missing and made again; its new name ends in ``.corrupt``."""
+    aside = path.with_name(f"{path.name}.corrupt")
+    # Another job may have found it too.
+    with suppress(FileNotFoundError):
+        os.replace(path, aside)
+    return aside
 
 
 def _umask() -> int:
@@ -55,22 +93,42 @@ def read_json(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     """Read a JSON object and check that ``keys`` are there.
 
     Raises:
-        PrunebenchError: the file is missing, is no JSON object, has another schema version or lacks a key.
+        CorruptFile: the file is no JSON object.
+        PrunebenchError: the file is missing, has another schema version or lacks a key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PrunebenchError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PrunebenchError(f"{path}: corrupt, not JSON ({error}); delete it and run again") from None
+        raise CorruptFile(path, f"not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise PrunebenchError(f"{path}: holds a {type(content).__name__}, expected a JSON object")
+        raise CorruptFile(path, f"it holds a {type(content).__name__}, expected a JSON object")
     if content.get("schema") != SCHEMA:
         raise PrunebenchError(f"{path}: schema is {content.get('schema')!r}, expected {SCHEMA}")
     missing = [key for key in keys if key not in content]
     if missing:
         raise PrunebenchError(f"{path}: lacks {', '.join(missing)} (see docs/data-contracts.md)")
     return content
+
+
+def read_kept(path: Path, identity: str, key: str, instead: str) -> dict[str, Any] | None:
+    """What an earlier attempt kept with this ``identity``; damage is named, with what is done ``instead``.
+
+    Args:
+        path: A JSON file; it need not be there.
+        identity: What the content depends on: another one's is not used.
+        key: What has to be in it.
+        instead: For the message.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path, ["identity", key])
+    except PrunebenchError as error:
+        print(f"{error}: {instead}", flush=True)
+        return None
+    return content if content["identity"] == identity else None
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -89,23 +147,30 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     """Read a CSV table as one dictionary of strings for each row and check that ``columns`` are there.
 
     Raises:
-        PrunebenchError: the file is missing, is no UTF-8 CSV table, lacks a column, or a row has too few or many fields.
+        CorruptFile: the file is no UTF-8 CSV table, a row has too few or many fields, or the last line does not end.
+        PrunebenchError: the file is missing or lacks a column.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            rows = list(reader)
-            header = reader.fieldnames or []
+        text = path.read_bytes().decode()
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = list(reader)
+        header = reader.fieldnames or []
     except FileNotFoundError:
         raise PrunebenchError(f"{path}: no such file") from None
     except (csv.Error, UnicodeDecodeError) as error:
-        raise PrunebenchError(f"{path}: corrupt, not a CSV table ({error}); delete it and run again") from None
+        raise CorruptFile(path, f"not a CSV table ({error})") from None
+    if "\0" in text:
+        # As a node leaves files that goes down while the system still holds their ends.
+        raise CorruptFile(path, "not a CSV table (it holds zero bytes)")
+    if not text.endswith("\n"):
+        # Cut within its last number, a table would still read well.
+        raise CorruptFile(path, "truncated: its last line does not end" if text else "empty")
     missing = [column for column in columns if column not in header]
     if missing:
         raise PrunebenchError(f"{path}: lacks the column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
-            raise PrunebenchError(f"{path}, line {number}: {len(header)} fields expected; delete the file and run again")
+            raise CorruptFile(path, f"line {number}: {len(header)} fields expected")
     return rows
 
 

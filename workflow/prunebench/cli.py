@@ -7,14 +7,16 @@ import fcntl
 import json
 import os
 import select
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from prunebench import __version__
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, DiskFull, PrunebenchError, lack_of_space
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,21 +39,34 @@ def _threads(number: int) -> None:
 
 
 @contextmanager
-def _at_work(folder: Path, stage: str, quiet: bool = False) -> Iterator[None]:
-    """Hold a work folder, since a job that outlived a killed run must end before its successor begins, and keep a progress file."""
-    from prunebench.progress import recorded
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a work folder: a job that outlived a killed run must end before its successor begins.
+
+    Nobody else writes below it then, so what killed writers left there goes, however new it is.
+    """
+    from prunebench.artifacts import clear_temporaries
 
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{folder}: another job is at work here; waiting for it to end", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{folder}: another job is at work here; waiting for it to end", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            clear_temporaries(folder.rglob(".*"))
         except OSError as error:
             print(f"{folder}: this file system has no locks ({error}); see that no other job is at work here", flush=True)
-        with recorded(folder, stage, quiet):
-            yield
+        yield
+
+
+@contextmanager
+def _at_work(folder: Path, stage: str, quiet: bool = False) -> Iterator[None]:
+    """Hold a work folder and keep a progress file (``prunebench.progress.recorded``)."""
+    from prunebench.progress import recorded
+
+    with _alone_in(folder), recorded(folder, stage, quiet):
+        yield
 
 
 def _dense(options: argparse.Namespace) -> None:
@@ -72,7 +87,8 @@ def _score(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import stages
 
-    stages.score(job, options.network, options.out, options.cost)
+    with _at_work(options.work, "score"):
+        stages.score(job, options.network, options.out, options.cost, options.work)
 
 
 def _oracle(options: argparse.Namespace) -> None:
@@ -361,7 +377,7 @@ def parser() -> argparse.ArgumentParser:
     dense = add("dense", _dense, "Train a dense network, or take one over from files.")
     paths(dense, out="folder of the network", work="folder for checkpoints")
     score = add("score", _score, "Score every removable block with every criterion.")
-    paths(score, network="folder of the network", out="scores.csv", cost="scoring.json")
+    paths(score, network="folder of the network", out="scores.csv", cost="scoring.json", work="folder for checkpoints")
     oracle = add(
         "oracle", _oracle, "Remove each block by itself: the loss on the validation split, also after a short fine-tuning."
     )
@@ -498,25 +514,82 @@ def _reader_left() -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
+class Terminated(SystemExit):
+    """SIGTERM came: a time limit, a preemption, or somebody who cancelled the job."""
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the process like an exception, so that temporary files go and locks are freed; a cluster gives it 30 s."""
+
+    def stop(number: int, frame: object) -> None:
+        # Not again while things are put in order.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(message: object) -> None:
+    """Tell the user, where there is still space for it: logs may lie on the disk that is full."""
+    with suppress(OSError):
+        print(f"prunebench: {message}", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python flushes once more at exit (docs.python.org/3/library/signal.html, note on SIGPIPE).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a user's mistake ends in one line on standard error and exit status 2.
+    """Run a command; a user's mistake ends in one line on standard error and exit status 2, SIGTERM in one line and status 143.
 
     If the reader of the output leaves, as ``| head`` does, the command ends without a word, with exit status 1.
     """
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
+        with _ending_on_sigterm():
+            options.run(options)
         sys.stdout.flush()
+    except Terminated:
+        _say("stopped by SIGTERM; run again to go on from the last checkpoint")
+        raise
     except BrokenPipeError:
         if not _reader_left():
             # Some other pipe, such as a worker's: that is a failure to be seen.
             raise
-        # Python flushes once more at exit (docs.python.org/3/library/signal.html, note on SIGPIPE).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except CorruptFile as error:
+        _say(f"{error}; {_set_aside(error.path, options)}")
+        sys.exit(2)
     except PrunebenchError as error:
-        print(f"prunebench: {error}", file=sys.stderr)
+        _say(error)
         sys.exit(2)
     except (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError) as error:
-        print(f"prunebench: {error.filename2 or error.filename}: {error.strerror}; give another place", file=sys.stderr)
+        _say(f"{error.filename2 or error.filename}: {error.strerror}; give another place")
         sys.exit(2)
+    except OSError as error:
+        if not (reason := lack_of_space(error)):
+            raise
+        _say(DiskFull(error.filename or "the log", reason))
+        sys.exit(2)
+
+
+def _set_aside(path: Path, options: argparse.Namespace) -> str:
+    """Rename a corrupt file if it is a result of the suite that the command works for, and say what was done, or what to do."""
+    from prunebench.artifacts import set_aside
+
+    # As the workflow calls commands: from its folder, so that results/<suite> begins every place that they write to.
+    given = [vars(options).get(name) for name in ("out", "work", "replicate", "tables")]
+    places = {place.parts[:2] for place in given if place and place.parts[:1] == ("results",)}
+    if len(path.parts) < 3 or path.parts[:2] not in places:
+        return "put a whole one in its place, or delete it if a run of the workflow makes it, and run again"
+    return f"set aside as {set_aside(path).name}; run the same command again to make it anew"

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from prunebench import progress
-from prunebench.artifacts import fingerprint, read_json, sha256_of, write_csv, write_json
+from prunebench.artifacts import read_kept, write_csv, write_json
 from prunebench.audit import AUDIT, CHOICES, Checkpoint, Transition, audit_rows, block_weights, expected_hits
 from prunebench.audit import audit as follow
 from prunebench.criteria import find_criterion, order_of_removal
@@ -20,7 +20,8 @@ from prunebench.jobs import AuditJob, DeliverJob
 from prunebench.models import find_model
 from prunebench.models.files import load_architecture, load_network, save_network
 from prunebench.scoring import needs_of
-from prunebench.stages import keras_mean, load, make_probe, plugin_digests
+from prunebench.scoring_progress import Progress
+from prunebench.stages import keras_mean, load, make_probe, scoring_identity
 from prunebench.surgery import Constraints, allowed, candidates
 from prunebench.takeover import take_over
 
@@ -104,24 +105,18 @@ def choices(
 
 def scores_of(job: AuditJob, place: Path, blocks: Sequence[str], training: Any, work: Path) -> Mapping[str, Sequence[float]]:
     """Scores of a network's blocks by every criterion of the audit, from one sweep; kept, so that a killed job goes on from here."""
-    settings = job.model_dump(include={"version", "dataset", "model", "threads", "device", "data", "sample", "criteria"})
-    identity = fingerprint(
-        [settings, list(blocks), job.seed_for("sample"), sha256_of(place / "weights.safetensors")]
-        + plugin_digests(job.dataset, job.model, *job.criteria)
-    )
+    identity = scoring_identity(job, place, blocks, job.criteria, job.criteria)
     path = work / f"{identity[:16]}.json"
-    if path.is_file():
-        try:
-            content = read_json(path, ["identity", "scores"])
-            if content["identity"] == identity:
-                found: dict[str, list[float]] = content["scores"]
-                return found
-        except PrunebenchError as error:
-            print(f"{error}: scoring {place} again", flush=True)
+    kept = read_kept(path, identity, "scores", f"scoring {place} again")
+    if kept is not None:
+        found: dict[str, list[float]] = kept["scores"]
+        return found
     print(f"scoring {place}", flush=True)
     criteria = [find_criterion(reference) for reference in job.criteria]
     split: Split = training()
-    probe = make_probe(job, load_network(place), blocks, needs_of(criteria), split)
+    checkpoint = Progress(work / identity[:16], identity)
+    probe = make_probe(job, load_network(place), blocks, needs_of(criteria), split, checkpoint)
     scores = {criterion.name: probe.scores(criterion) for criterion in criteria}
     write_json(path, {"identity": identity, "scores": scores})
+    checkpoint.clear()
     return scores

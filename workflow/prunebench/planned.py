@@ -103,7 +103,7 @@ def _single(suite: Suite, place: _Place, replicate: int) -> Iterator[PlannedJob]
     experiment = experiments.pairs(suite)[pair].experiment
     yield place.job("dense", replicate, [f"dense/{file}" for file in (*NETWORK, "training.json")], work=True)
     if experiments.needs_scores(suite):
-        yield place.job("score", replicate, ["dense/scores.csv", "dense/scoring.json"])
+        yield place.job("score", replicate, ["dense/scores.csv", "dense/scoring.json"], work=True)
     if experiments.asks_oracle(suite, experiment):
         yield place.job("oracle", replicate, ["dense/oracle.csv", "dense/oracle.json"], work=True)
     if delivered := experiments.delivered_folders(suite, *pair, replicate):

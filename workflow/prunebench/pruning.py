@@ -1,14 +1,17 @@
 """Following a criterion through a network: choose blocks, remove them, fine-tune, keep the operating points.
 
 A finished step lies in the work folder, so that a killed job goes on from it. Steps know what they were made from: a step of
-another configuration, or a corrupt one, is made again.
+another configuration, or a corrupt one, is made again. Weights that nothing needs any more are deleted, and made again when
+something does.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import torch
 from torch import nn
 
 from prunebench import progress
-from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_csv, write_json
+from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_atomically, write_csv, write_json
 from prunebench.config import OperatingPoint, Training
 from prunebench.data import Dataset, Split
 from prunebench.energy_meter import Energy, EnergyMeter
@@ -29,7 +32,8 @@ from prunebench.provenance import provenance
 from prunebench.surgery import flops_reduction, remove
 from prunebench.training import Run, train
 
-FILES = ("weights.safetensors", "training.json", "architecture.json")
+WEIGHTS = "weights.safetensors"
+FILES = (WEIGHTS, "training.json", "architecture.json")
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,71 @@ class Workshop:
 
 @dataclass(frozen=True)
 class Step:
-    """A network on the way: the folder it lies in and what was removed to get there."""
+    """A network on the way.
+
+    Attributes:
+        folder: Where it lies.
+        removed: What was removed to get there.
+        before: The step that it was made from, where one was.
+        name: For messages.
+    """
 
     folder: Path
     removed: tuple[str, ...]
+    before: Step | None = None
+    name: str = ""
 
     @property
     def architecture(self) -> Architecture:
         """As its folder describes it."""
         return load_architecture(self.folder)
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether its weights are there: those that nobody needed any more were deleted."""
+        return (self.folder / WEIGHTS).is_file()
 
-def remove_and_tune(workshop: Workshop, before: Step, blocks: Sequence[str], folder: Path, name: str) -> Step:
+
+class WeightsGone(PrunebenchError):
+    """A finished step's weights are needed after all, and were deleted; ``make_again`` makes them.
+
+    Attributes:
+        step: The step.
+    """
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(f"{step.name}: its weights were deleted when nothing needed them any more, and are needed again")
+        self.step = step
+
+
+def require_weights(step: Step) -> None:
+    """Refuse to go on from a step whose weights were deleted.
+
+    Raises:
+        WeightsGone: they were.
+    """
+    if step.before is not None and not step.has_weights:
+        raise WeightsGone(step)
+
+
+def make_again(workshop: Workshop, step: Step) -> None:
+    """Make a step's weights again, and before them those of the steps that lead there as far as they are gone: the same bytes."""
+    if step.before is None or step.has_weights:
+        return
+    make_again(workshop, step.before)
+    blocks = step.removed[len(step.before.removed) :]
+    remove_and_tune(workshop, step.before, blocks, step.folder, step.name)
+
+
+def drop_weights(steps: Iterable[Step]) -> None:
+    """Delete the weights of finished steps that nothing needs any more; their small files stay and stand for them."""
+    for step in steps:
+        (step.folder / WEIGHTS).unlink(missing_ok=True)
+
+
+def remove_and_tune(
+    workshop: Workshop, before: Step, blocks: Sequence[str], folder: Path, name: str, with_weights: bool = True
+) -> Step:
     """Remove ``blocks`` from a step's network and fine-tune it; reuse the step if it is finished already.
 
     Args:
@@ -75,16 +132,20 @@ def remove_and_tune(workshop: Workshop, before: Step, blocks: Sequence[str], fol
         blocks: Blocks that go now.
         folder: Work folder of the new step.
         name: For messages.
+        with_weights: Whether a step whose weights were deleted is made again; else it counts as finished.
+
+    Raises:
+        WeightsGone: the step has to be made, and the weights before it were deleted.
     """
-    step = Step(folder, (*before.removed, *blocks))
+    step = Step(folder, (*before.removed, *blocks), before, name)
     epochs = workshop.epochs_per_block * len(blocks)
     identity = fingerprint(
-        [workshop.context, workshop.seed, len(workshop.training_split), step.removed, epochs]
-        + [sha256_of(before.folder / file) for file in ("architecture.json", "weights.safetensors")]
+        [workshop.context, workshop.seed, len(workshop.training_split), step.removed, epochs] + network_digests(before.folder)
     )
-    if is_finished(step, identity):
+    if is_finished(step, identity, with_weights):
         print(f"{name}: done before", flush=True)
         return step
+    require_weights(before)
     network, architecture = remove(load_weights(before.folder), before.architecture, blocks)
     finish(workshop, step, network, architecture, name, epochs, identity, before)
     return step
@@ -101,10 +162,9 @@ def narrow_and_tune(workshop: Workshop, before: Step, flops_reduction: float, ep
         folder: Work folder of the new step.
         name: For messages.
     """
-    step = Step(folder, before.removed)
+    step = Step(folder, before.removed, before, name)
     identity = fingerprint(
-        [workshop.context, workshop.seed, len(workshop.training_split), flops_reduction, epochs]
-        + [sha256_of(before.folder / file) for file in ("architecture.json", "weights.safetensors")]
+        [workshop.context, workshop.seed, len(workshop.training_split), flops_reduction, epochs] + network_digests(before.folder)
     )
     if is_finished(step, identity):
         print(f"{name}: done before", flush=True)
@@ -180,12 +240,22 @@ def finish(
     checkpoint.unlink(missing_ok=True)
 
 
-def is_finished(step: Step, identity: str) -> bool:
-    """Whether a step's folder holds a whole network made from just this."""
+def network_digests(folder: Path) -> list[str]:
+    """Digests of a network's description and of its weights, which stand for the network, also where the weights were deleted."""
+    described, weights = folder / "architecture.json", folder / WEIGHTS
+    digest = sha256_of(weights) if weights.is_file() else str(read_json(described, ["sha256"])["sha256"])
+    return [sha256_of(described), digest]
+
+
+def is_finished(step: Step, identity: str, with_weights: bool = True) -> bool:
+    """Whether a step's folder holds a whole network made from just this; its weights may have been deleted unless they are asked."""
     if not (step.folder / "training.json").is_file():
         return False
     try:
-        load_network(step.folder)
+        if with_weights or step.has_weights:
+            load_network(step.folder)
+        elif step.before and step.architecture != step.before.architecture.without(step.removed):
+            return False
         training = read_json(step.folder / "training.json", ["identity", "validation_accuracy"])
     except PrunebenchError as error:
         print(f"{error}: making this step again", flush=True)
@@ -197,18 +267,21 @@ def is_finished(step: Step, identity: str) -> bool:
 
 
 def publish(step: Step, folder: Path) -> None:
-    """Put a finished step's files where the contract wants them: the same file where the system can, else a copy."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Put a finished step's files where the contract wants them: the same file where the system can, else a copy.
+
+    Raises:
+        WeightsGone: its weights were deleted.
+    """
+    require_weights(step)
     for file in FILES:
-        source, temporary = step.folder / file, folder / f".{file}.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(source, temporary)
-        except OSError:
-            temporary.write_bytes(source.read_bytes())
-        temporary.replace(folder / file)
-        # Renaming one link to a file over another does nothing and leaves both.
-        temporary.unlink(missing_ok=True)
+        write_atomically(folder / file, partial(_link_or_copy, step.folder / file))
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def count_for(point: OperatingPoint, order: Sequence[str], architecture: Architecture, dense: Architecture) -> int:

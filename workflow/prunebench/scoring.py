@@ -22,6 +22,7 @@ from prunebench.data import Split, to_unit
 from prunebench.errors import PrunebenchError
 from prunebench.metrics.statistics import FeatureStatistics
 from prunebench.models.modules import BlockNetwork, Glue
+from prunebench.scoring_progress import Finished, Progress
 
 SWEEP_NEEDS = ("features", "labels", "values", "losses")
 
@@ -131,6 +132,7 @@ class Probe:
         sample: The images, a ``Split``.
         classes: Number of classes.
         random: Generator for criteria that draw; its seed says experiment, step and draw.
+        sweep_seconds: What the shared sweep took, over all attempts.
     """
 
     def __init__(
@@ -144,7 +146,9 @@ class Probe:
         batch_size: int = 100,
         device: str = "cpu",
         seed: int = 0,
+        progress: Progress | None = None,
     ) -> None:
+        """Sweep and score only when asked; ``progress`` keeps what is done for an attempt after this one."""
         self.network = network
         # The sweep yields the candidates in the order of the network, so scores in any other would be given to the wrong blocks.
         self.blocks = tuple(name for name, _ in network.named_blocks() if name in blocks)
@@ -152,12 +156,14 @@ class Probe:
             raise PrunebenchError(f"blocks to score: {', '.join(blocks)}: not each a block of the network, once")
         self.sample = sample
         self.classes = classes
+        self._seed = seed
         self.random = np.random.default_rng(seed)
         self.device = device
         self.batch_size = batch_size
-        self.sweep_seconds = 0.0
+        self._progress = progress
+        self.sweep_seconds = progress.sweep_seconds if progress else 0.0
         self._needs = frozenset(needs) & frozenset(SWEEP_NEEDS)
-        self._scores: dict[str, list[float]] = {}
+        self._finished: dict[str, Finished] = {}
         self._drawn: set[str] = set()
 
     def batches(self) -> list[torch.Tensor]:
@@ -198,40 +204,79 @@ class Probe:
     @cached_property
     def _swept(self) -> tuple[FeatureStatistics, torch.Tensor]:
         """All that is collected in one sweep over the sample."""
-        started = time.perf_counter()
+        batches = self.batches()
         statistics: FeatureStatistics | None = None
         losses = torch.zeros(1 + len(self.blocks), dtype=torch.float64, device=self.device)
+        needs, done, seconds = self._needs - {"losses"}, 0, 0.0
+        if self._progress and (kept := self._progress.sweep()):
+            dimension = int(kept.statistics["counts"][1])
+            statistics = FeatureStatistics(len(self.blocks), dimension, self.classes, needs, device=self.device)
+            statistics.restore(kept.statistics, kept.values)
+            losses, done, seconds = kept.losses.to(self.device), kept.batches, kept.seconds
+            print(f"sweep: going on from batch {done} of {len(batches)}", flush=True)
         with evaluating(self.network):
-            for positions in self.batches():
+            started = time.perf_counter()
+            for number, positions in enumerate(batches[done:], start=done + 1):
                 features = silenced_features(self.network, self.images(positions), self.blocks)
                 labels = self.labels[positions].to(self.device)
                 if statistics is None:
-                    needs = self._needs - {"losses"}
                     statistics = FeatureStatistics(len(self.blocks), features.shape[-1], self.classes, needs, device=self.device)
                 statistics.update(features[0], features[1:], labels)
                 if "losses" in self._needs:
                     losses += silenced_losses(self.network, features, labels)
+                if self._progress and self._progress.due():
+                    wait_for(self.device)
+                    seconds += time.perf_counter() - started
+                    self._progress.keep_sweep(number, seconds, losses, statistics)
+                    started = time.perf_counter()
         assert statistics is not None
         wait_for(self.device)
-        self.sweep_seconds = time.perf_counter() - started
+        self.sweep_seconds = seconds + time.perf_counter() - started
         return statistics, losses / len(self.sample)
 
     def scores(self, criterion: str | Criterion) -> list[float]:
         """Scores of a criterion on this sample, computed once; one that draws, once after each ``reseed``."""
+        return self.finished(criterion).scores
+
+    def finished(self, criterion: str | Criterion) -> Finished:
+        """Scores of a criterion and what they cost."""
         if isinstance(criterion, str):
             criterion = find_criterion(criterion)
-        if criterion.name not in self._scores:
-            self._scores[criterion.name] = checked_scores(criterion, self)
-            # The next criterion must not add its gradients to those of this one.
-            self.network.zero_grad(set_to_none=True)
+        if criterion.name not in self._finished:
+            # Before the criterion itself, so that each has its own cost.
+            for part in criterion.combines:
+                self.finished(part)
+            key = f"{criterion.name} {self._seed}" if criterion.draws else criterion.name
+            found = self._progress.finished(key) if self._progress else None
+            if found is None:
+                found = self._compute(criterion)
+                if self._progress:
+                    self._progress.finish(key, found, self.sweep_seconds)
+            elif found.generator:
+                self.random.bit_generator.state = found.generator
+            self._finished[criterion.name] = found
             if criterion.draws:
                 self._drawn.add(criterion.name)
-        return self._scores[criterion.name]
+        return self._finished[criterion.name]
+
+    def _compute(self, criterion: Criterion) -> Finished:
+        if set(criterion.needs) & self._needs:
+            self._swept  # noqa: B018 (the sweep is timed by itself)
+        with counted_passes(self.network, len(self.sample)) as passes:
+            started = time.perf_counter()
+            scores = checked_scores(criterion, self)
+            wait_for(self.device)
+            seconds = time.perf_counter() - started
+        # The next criterion must not add its gradients to those of this one.
+        self.network.zero_grad(set_to_none=True)
+        state = dict(self.random.bit_generator.state) if criterion.draws else None
+        return Finished(scores, seconds, passes["forward"], passes["backward"], state)
 
     def reseed(self, seed: int) -> None:
         """Begin another draw: forget the scores that were drawn and seed the generator."""
+        self._seed = seed
         self.random = np.random.default_rng(seed)
-        self._scores = {name: scores for name, scores in self._scores.items() if name not in self._drawn}
+        self._finished = {name: found for name, found in self._finished.items() if name not in self._drawn}
         self._drawn.clear()
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from prunebench import progress
-from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_csv, write_json
+from prunebench.artifacts import fingerprint, read_csv, read_json, read_kept, sha256_of, write_csv, write_json
 from prunebench.config import Training
 from prunebench.criteria import Criterion, find_criterion, order_of_removal
 from prunebench.data import Dataset, Split, SplitName, find_dataset, load_splits, normalisation, sample
-from prunebench.energy_meter import EnergyMeter
-from prunebench.errors import PrunebenchError
+from prunebench.energy_meter import Energy, EnergyMeter
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.experiments import network_paths
 from prunebench.jobs import AuditJob, ChainJob, DenseJob, FiltersJob, Job, ScoreJob, TrainingJob
 from prunebench.models import find_model
@@ -27,18 +27,24 @@ from prunebench.models.modules import BlockNetwork
 from prunebench.provenance import provenance
 from prunebench.pruning import (
     Step,
+    WeightsGone,
     Workshop,
     count_for,
     device_of,
+    drop_weights,
     finish,
     is_finished,
+    make_again,
     narrow_and_tune,
+    network_digests,
     publish,
     read_ranking,
     remove_and_tune,
+    require_weights,
     write_removals,
 )
-from prunebench.scoring import SWEEP_NEEDS, Probe, counted_passes, needs_of, wait_for
+from prunebench.scoring import SWEEP_NEEDS, Probe, needs_of
+from prunebench.scoring_progress import Progress
 from prunebench.surgery import Constraints, allowed, candidates
 from prunebench.takeover import take_over
 
@@ -130,7 +136,12 @@ def dense(job: DenseJob, out: Path, work: Path) -> None:
 
 
 def make_probe(
-    job: ScoreJob | ChainJob | AuditJob, network: torch.nn.Module, blocks: Sequence[str], needs: set[str], training_split: Split
+    job: ScoreJob | ChainJob | AuditJob,
+    network: torch.nn.Module,
+    blocks: Sequence[str],
+    needs: set[str],
+    training_split: Split,
+    progress: Progress | None = None,
 ) -> Probe:
     """A probe of a network on the sample that all criteria of a replicate share."""
     if not isinstance(network, BlockNetwork):
@@ -145,6 +156,22 @@ def make_probe(
         needs=needs,
         batch_size=job.sample.batch_size,
         device=device,
+        progress=progress,
+    )
+
+
+def scoring_identity(
+    job: ScoreJob | ChainJob | AuditJob, network: Path, blocks: Sequence[str], references: Sequence[str], *others: object
+) -> str:
+    """What the scores of a network's blocks depend on, as a digest: what was kept under another one is not used.
+
+    The criteria count for what they need, and for their code where it is the user's.
+    """
+    settings = job.model_dump(include={"version", "dataset", "model", "threads", "data", "sample"})
+    needs = needs_of([find_criterion(reference) for reference in references])
+    return fingerprint(
+        [settings, device_of(job.device), job.seed_for("sample"), list(blocks), sorted(needs), *others]
+        + [*network_digests(network), *plugin_digests(job.dataset, job.model, *references)]
     )
 
 
@@ -160,31 +187,23 @@ def score_all(
     rows: list[tuple[Any, ...]] = []
     costs: dict[str, dict[str, float]] = {}
 
-    spent: dict[str, list[float]] = {}
-
     def cost_of(criterion: Criterion) -> list[float]:
         """Seconds, forward and backward passes, without the sweep."""
-        if criterion.name not in spent or criterion.draws:
-            parts = [cost_of(find_criterion(name)) for name in criterion.combines]
-            started = time.perf_counter()
-            with counted_passes(probe.network, len(probe.sample)) as passes:
-                probe.scores(criterion)
-                wait_for(probe.device)
-            own = [time.perf_counter() - started, passes["forward"], passes["backward"]]
-            spent[criterion.name] = [sum(values) for values in zip(own, *parts, strict=True)]
-        return spent[criterion.name]
+        own = probe.finished(criterion)
+        parts = [cost_of(find_criterion(name)) for name in criterion.combines]
+        return [sum(values) for values in zip([own.seconds, own.forward, own.backward], *parts, strict=True)]
 
-    for criterion, draws in with_parts(criteria):
-        sweeps = bool(needs_of([criterion]) & set(SWEEP_NEEDS))
-        if sweeps:
-            probe.statistics  # noqa: B018 (the sweep is timed by itself)
+    every = with_parts(criteria)
+    for number, (criterion, draws) in enumerate(every, start=1):
+        progress.at("criterion", number, len(every), criterion.name)
         for draw in draws:
             probe.reseed(job.seed_for("draw", criterion.name, draw, step))
-            seconds, forward, backward = cost_of(criterion)
             rows += [
                 (step, criterion.name, draw, criterion.removes, block, score)
                 for block, score in zip(probe.blocks, probe.scores(criterion), strict=True)
             ]
+        seconds, forward, backward = cost_of(criterion)
+        sweeps = bool(needs_of([criterion]) & set(SWEEP_NEEDS))
         costs[criterion.name] = {
             "seconds": seconds + (probe.sweep_seconds if sweeps else 0.0),
             "forward_passes": forward + (probe.sweep_passes if sweeps else 0.0),
@@ -203,24 +222,44 @@ def with_parts(criteria: Sequence[tuple[Criterion, Sequence[int]]]) -> list[tupl
     return every
 
 
-def score(job: ScoreJob, network: Path, out: Path, cost: Path) -> None:
-    """Score every removable block of a dense network with every criterion, on one shared sample."""
+def score(job: ScoreJob, network: Path, out: Path, cost: Path, work: Path | None = None) -> None:
+    """Score every removable block of a dense network with every criterion, on one shared sample.
+
+    Args:
+        job: What to do.
+        network: Folder of the network.
+        out: ``scores.csv``.
+        cost: ``scoring.json``.
+        work: Folder for what is done, so that a killed job goes on from there; None keeps nothing.
+    """
     architecture = load_architecture(network)
     criteria = [(find_criterion(reference), range(draws)) for reference, draws in job.criteria.items()]
     blocks = candidates(architecture, Constraints(**job.constraints.model_dump()))
     needs = needs_of([criterion for criterion, _ in criteria])
-    probe = make_probe(job, load_network(network), blocks, needs, load(job, "train"))
+    loaded, split = load_network(network), load(job, "train")
     with meter(job) as counted:
         counted.lap()
+        spent = Energy()
+
+        def energy() -> Energy:
+            nonlocal spent
+            spent = spent + counted.lap()
+            return spent
+
+        identity = scoring_identity(job, network, blocks, list(job.criteria), job.energy.model_dump())
+        checkpoint = Progress(work / "scoring", identity, energy) if work else None
+        probe = make_probe(job, loaded, blocks, needs, split, checkpoint)
         rows, costs = score_all(probe, criteria, job, step=0)
-        energy = counted.lap()
-    for spent in costs.values():
+        total = checkpoint.earlier + energy() if checkpoint else energy()
+    for each in costs.values():
         # Criteria share the sweep, and most take less time than a meter resolves: each is charged the job's mean power.
-        share = spent["seconds"] / energy.duration_s
-        spent |= {"energy_kwh": energy.energy_kwh * share, "emissions_kg": energy.emissions_kg * share}
+        share = each["seconds"] / total.duration_s
+        each |= {"energy_kwh": total.energy_kwh * share, "emissions_kg": total.emissions_kg * share}
     write_csv(out, SCORES, rows)
-    content = {"criteria": costs, "energy": energy.to_json(), "images": len(probe.sample)}
+    content = {"criteria": costs, "energy": total.to_json(), "images": len(probe.sample), "scores_sha256": sha256_of(out)}
     write_json(cost, {**content, "provenance": provenance(job.config_sha256, job.seed)})
+    if checkpoint:
+        checkpoint.clear()
 
 
 def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: Path, work: Path) -> None:
@@ -262,56 +301,111 @@ def filters(job: FiltersJob, networks: Sequence[Path], out: Path, work: Path) ->
 
 
 def iterative(job: ChainJob, dense_folder: Path, scores: Path, out: Path, work: Path) -> None:
-    """Remove a few blocks, fine-tune, score again, until every operating point is reached."""
-    constraints = Constraints(**job.constraints.model_dump())
+    """Remove a few blocks, fine-tune, score again, until every operating point is reached.
+
+    When all that a draw has to write is written, the weights of steps that are no operating point go, and so do steps of other
+    configurations. A chain that runs again needs them only where it is to write something else.
+    """
     criterion = find_criterion(job.criterion)
-    dense_scores = [
-        row for row in read_csv(scores, ["criterion", "draw", "block", "score"]) if row["criterion"] == criterion.name
-    ]
+    blocks = candidates(load_architecture(dense_folder), Constraints(**job.constraints.model_dump()))
+    first = [dense_scores(scores, criterion.name, draw, blocks) for draw in range(job.draws)]
     with meter(job) as counted:
         shop = workshop(job, counted)
-        for draw in range(job.draws):
+        for draw, values in enumerate(first):
             folder = work / f"draw{draw}"
-            step = Step(dense_folder, ())
-            dense_architecture = step.architecture
-            waiting = list(job.operating_points)
-            removals: list[tuple[str, object]] = []
-            rows: list[tuple[Any, ...]] = []
-            finished, steps = 0, 1
-            progress.at("draw", draw + 1, job.draws)
-            while waiting:
-                progress.at("step", finished + 1, steps)
-                architecture = step.architecture
-                blocks = candidates(architecture, constraints)
-                if not step.removed:
-                    table = {row["block"]: row["score"] for row in dense_scores if row["draw"] == str(draw)}
-                    try:
-                        values = [float(table[block]) for block in blocks]
-                    except (KeyError, ValueError) as error:
-                        raise PrunebenchError(
-                            f"{scores}: no score of {criterion.name}, draw {draw}: {error}; delete the file and run again"
-                        ) from None
-                else:
-                    values = scores_of_step(job, step, blocks, criterion, draw, shop.training_split)
-                key = (len(step.removed), criterion.name, draw, criterion.removes)
-                rows += [(*key, block, value) for block, value in zip(blocks, values, strict=True)]
-                order = allowed(order_of_removal(blocks, values, criterion.removes), architecture, constraints)
-                missing = [count_for(point, order, architecture, dense_architecture) for point in waiting]
-                steps = finished + steps_to(missing, job.blocks_per_step)
-                progress.at("step", finished + 1, steps, waiting[missing.index(min(missing))].name)
-                # A step stops short at an operating point, so that no point is passed by.
-                count = min(job.blocks_per_step, *missing)
-                total = len(step.removed) + count
-                name = f"{job.schedule} {criterion.name} draw {draw} step {total}"
-                step = remove_and_tune(shop, step, order[:count], folder / f"step{total}", name)
-                finished += 1
-                removals += [(block, values[blocks.index(block)]) for block in order[:count]]
-                for point, needed in zip(list(waiting), missing, strict=True):
-                    if needed == count:
-                        publish(step, out / f"draw{draw}" / point.name)
-                        waiting.remove(point)
-            write_removals(out / f"draw{draw}" / "removals.csv", removals)
-            write_csv(out / f"draw{draw}" / "scores.csv", SCORES, rows)
+            while True:
+                try:
+                    steps, points = follow(job, shop, draw, dense_folder, values, out / folder.name, folder)
+                    break
+                except WeightsGone as gone:
+                    print(gone, flush=True)
+                    make_again(shop, gone.step)
+            drop_weights(step for step in steps if step not in points)
+            used = {step.folder for step in steps}
+            for stale in [path for path in folder.glob("step*") if path not in used]:
+                shutil.rmtree(stale)
+    for stale in [path for path in work.glob("draw*") if path.name not in {f"draw{draw}" for draw in range(job.draws)}]:
+        shutil.rmtree(stale)
+
+
+def dense_scores(path: Path, criterion: str, draw: int, blocks: Sequence[str]) -> list[float]:
+    """Scores of the dense network's candidate blocks by one draw of a criterion, from ``scores.csv``.
+
+    Raises:
+        CorruptFile: a block has none, or one that is no number.
+    """
+    rows = read_csv(path, ["criterion", "draw", "block", "score"])
+    table = {row["block"]: row["score"] for row in rows if (row["criterion"], row["draw"]) == (criterion, str(draw))}
+    try:
+        return [float(table[block]) for block in blocks]
+    except (KeyError, ValueError) as error:
+        raise CorruptFile(path, f"no score of {criterion}, draw {draw}: {error}") from None
+
+
+def follow(
+    job: ChainJob,
+    shop: Workshop,
+    draw: int,
+    dense_folder: Path,
+    first: Sequence[float],
+    out: Path,
+    folder: Path,
+) -> tuple[list[Step], list[Step]]:
+    """Follow one draw of an iterative chain to all its operating points, and write what it has to.
+
+    Args:
+        job: What to do.
+        shop: What all steps of the job share.
+        draw: Its number.
+        dense_folder: The network to start from.
+        first: Scores of its candidate blocks.
+        out: Folder of the draw's results.
+        folder: Work folder of the draw.
+
+    Returns:
+        All steps, and those that are operating points.
+
+    Raises:
+        WeightsGone: deleted weights of a step are needed.
+    """
+    constraints = Constraints(**job.constraints.model_dump())
+    criterion = find_criterion(job.criterion)
+    step = Step(dense_folder, ())
+    dense_architecture = step.architecture
+    waiting = list(job.operating_points)
+    steps, points = list[Step](), list[Step]()
+    removals: list[tuple[str, object]] = []
+    rows: list[tuple[Any, ...]] = []
+    ahead = 1
+    progress.at("draw", draw + 1, job.draws)
+    while waiting:
+        progress.at("step", len(steps) + 1, len(steps) + ahead)
+        architecture = step.architecture
+        blocks = candidates(architecture, constraints)
+        split = shop.training_split
+        values = scores_of_step(job, step, blocks, criterion, draw, split) if step.removed else list(first)
+        key = (len(step.removed), criterion.name, draw, criterion.removes)
+        rows += [(*key, block, value) for block, value in zip(blocks, values, strict=True)]
+        order = allowed(order_of_removal(blocks, values, criterion.removes), architecture, constraints)
+        missing = [count_for(point, order, architecture, dense_architecture) for point in waiting]
+        ahead = steps_to(missing, job.blocks_per_step)
+        progress.at("step", len(steps) + 1, len(steps) + ahead, waiting[missing.index(min(missing))].name)
+        # A step stops short at an operating point, so that no point is passed by.
+        count = min(job.blocks_per_step, *missing)
+        total = len(step.removed) + count
+        name = f"{job.schedule} {criterion.name} draw {draw} step {total}"
+        step = remove_and_tune(shop, step, order[:count], folder / f"step{total}", name, with_weights=False)
+        steps.append(step)
+        ahead -= 1
+        removals += [(block, values[blocks.index(block)]) for block in order[:count]]
+        for point, needed in zip(list(waiting), missing, strict=True):
+            if needed == count:
+                publish(step, out / point.name)
+                points.append(step)
+                waiting.remove(point)
+    write_removals(out / "removals.csv", removals)
+    write_csv(out / "scores.csv", SCORES, rows)
+    return steps, points
 
 
 def steps_to(counts: Sequence[int], blocks_per_step: int) -> int:
@@ -325,20 +419,16 @@ def scores_of_step(
 ) -> list[float]:
     """Scores of a pruned network, kept beside it so that a resumed chain does not score it again."""
     path = step.folder / "scores.json"
-    identity = fingerprint(
-        [job.sample.model_dump(), blocks, criterion.name, draw, job.seed_for("sample"), job.version]
-        + [sha256_of(step.folder / "weights.safetensors"), *plugin_digests(job.criterion, job.dataset, job.model)]
-    )
-    if path.is_file():
-        try:
-            content = read_json(path, ["identity", "scores"])
-            if content["identity"] == identity:
-                return [float(value) for value in content["scores"]]
-        except PrunebenchError as error:
-            print(f"{error}: scoring this step again", flush=True)
+    identity = scoring_identity(job, step.folder, blocks, [job.criterion], draw)
+    kept = read_kept(path, identity, "scores", "scoring this step again")
+    if kept is not None:
+        return [float(value) for value in kept["scores"]]
+    require_weights(step)
     progress.at("criterion", 1, 1, criterion.name)
-    probe = make_probe(job, load_network(step.folder), blocks, needs_of([criterion]), training_split)
+    checkpoint = Progress(step.folder / "scoring", identity)
+    probe = make_probe(job, load_network(step.folder), blocks, needs_of([criterion]), training_split, checkpoint)
     probe.reseed(job.seed_for("draw", criterion.name, draw, len(step.removed)))
     values = probe.scores(criterion)
     write_json(path, {"identity": identity, "scores": values})
+    checkpoint.clear()
     return values

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prunebench import progress
-from prunebench.artifacts import fingerprint, write_atomically
+from prunebench import checkpoints, progress
+from prunebench.artifacts import fingerprint
+from prunebench.checkpoints import CHECKPOINT_SECONDS, digest
 from prunebench.config import Training
 from prunebench.data import Dataset, Split, to_unit
 from prunebench.data.augment import augment
@@ -27,8 +24,6 @@ from prunebench.energy_meter import Energy
 from prunebench.errors import PrunebenchError
 from prunebench.models.modules import BlockNetwork, matrices
 from prunebench.seeds import derive
-
-CHECKPOINT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -172,16 +167,6 @@ def make_optimizer(network: nn.Module, settings: Training) -> torch.optim.SGD:
     )
 
 
-def digest(tensors: Mapping[str, torch.Tensor], *texts: str) -> str:
-    """SHA-256 of tensors by name, and of texts; the same on every device and in every memory format."""
-    result = hashlib.sha256("\0".join(texts).encode())
-    for name in sorted(tensors):
-        values = tensors[name].detach().cpu().contiguous()
-        result.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        result.update(values.flatten().view(torch.uint8).numpy().tobytes())
-    return result.hexdigest()
-
-
 def write_checkpoint(
     path: Path,
     identity: str,
@@ -190,40 +175,27 @@ def write_checkpoint(
     history: list[dict[str, float]],
     energy: Energy,
 ) -> None:
-    """Save weights, momentum, history and energy in one file, whole or not at all."""
+    """Write a checkpoint of weights, momentum, history and energy."""
     tensors = {f"network.{name}": tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         momentum = optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum.cpu().contiguous()
-    metadata = {"identity": identity, "history": json.dumps(history), "energy": json.dumps(energy.to_json())}
-    metadata["sha256"] = digest(tensors, *metadata.values())
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    checkpoints.save(path, identity, tensors, {"history": json.dumps(history), "energy": json.dumps(energy.to_json())})
 
 
 def restore(
     path: Path, identity: str, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[list[dict[str, float]], Energy | None]:
-    """Load a checkpoint of this very run, if there is one; a foreign or corrupt one is named and left out."""
-    if not path.is_file():
+    """Load a checkpoint of this very run, if there is one."""
+    found = checkpoints.load(path, identity, "training")
+    if found is None:
         return [], None
-    try:
-        with safe_open(path, framework="pt") as handle:
-            metadata: dict[str, Any] = handle.metadata() or {}
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}
-    except (SafetensorError, OSError) as error:
-        print(f"{path}: corrupt checkpoint ({error}); starting this training again")
-        return [], None
-    if metadata.get("identity") != identity:
-        print(f"{path}: checkpoint of another configuration; starting this training again")
-        return [], None
-    if metadata.get("sha256") != digest(tensors, *(metadata.get(key, "") for key in ("identity", "history", "energy"))):
-        print(f"{path}: corrupt checkpoint (its SHA-256 is another); starting this training again")
-        return [], None
+    tensors, texts = found
     network.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
     for name, parameter in network.named_parameters():
         if f"momentum.{name}" in tensors:
             # In the parameter's memory format: in another one sums could be rounded in another way.
             momentum = torch.empty_like(parameter, requires_grad=False).copy_(tensors[f"momentum.{name}"])
             optimizer.state[parameter]["momentum_buffer"] = momentum
-    return json.loads(metadata["history"]), Energy.from_json(json.loads(metadata["energy"]))
+    return json.loads(texts["history"]), Energy.from_json(json.loads(texts["energy"]))

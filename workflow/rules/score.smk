@@ -19,11 +19,12 @@ rule score:
     params:
         settings=lambda wildcards: settings("score", pair_of(wildcards), wildcards),
         network=subpath(input.weights, parent=True),
+        work=work("score"),
     message:
         "Scoring the blocks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
     shell:
         "python -m prunebench score --settings {params.settings:q} --network {params.network}"
-        " --out {output.scores} --cost {output.cost} >{log} 2>&1"
+        " --out {output.scores} --cost {output.cost} --work {params.work} >{log} 2>&1"
 
 
 # Experiments may differ by the criteria that they follow.

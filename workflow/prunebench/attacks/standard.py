@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from prunebench.artifacts import fingerprint, read_json, write_json
 from prunebench.attacks import Target, Threat, described
+from prunebench.checkpoints import digest
 from prunebench.errors import PrunebenchError
 from prunebench.seeds import derive
-from prunebench.training import digest
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 IMPLEMENTATION = f"pyautoattack {pyautoattack.__version__}"

@@ -187,7 +187,7 @@ def summarise(
 def _count_dense(subject: Subject, options: Options, split: Split, images: Store) -> Wrong:
     """The dense network's errors, kept for the jobs of all networks that were made from it."""
     from prunebench.artifacts import fingerprint
-    from prunebench.training import digest
+    from prunebench.checkpoints import digest
 
     assert subject.dense is not None
     folder = None

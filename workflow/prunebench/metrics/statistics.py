@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -176,6 +176,33 @@ class FeatureStatistics:
             self._class_sum[:, label] += shifted.sum(1)
             self._class_outer[:, label] += shifted.mT @ shifted
             self._class_count[label] += members.shape[1]
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was accumulated but the values of single features, on the CPU, for ``restore``."""
+        kept = {name: getattr(self, f"_{name}").cpu().contiguous() for name in self._accumulators}
+        counts = self._class_count if "labels" in self.needs else []
+        return {**kept, "counts": torch.tensor([self.count, self.dimension, *counts])}
+
+    def values_from(self, piece: int) -> Tensor | None:
+        """Values of single features that came after so many pieces, as one: from then on they are one piece; None without any."""
+        if len(self._values) <= piece:
+            return None
+        self._values[piece:] = [torch.cat(self._values[piece:], dim=1)]
+        return self._values[piece]
+
+    def restore(self, state: Mapping[str, Tensor], values: Sequence[Tensor]) -> None:
+        """Go on from a ``state`` with the same candidates, dimension, classes and needs, and from pieces of values."""
+        for name in self._accumulators:
+            setattr(self, f"_{name}", state[name].to(self.device))
+        self.count, _, *counts = state["counts"].tolist()
+        if "labels" in self.needs:
+            self._class_count = counts
+        self._values = [piece.to(self.device) for piece in values]
+
+    @property
+    def _accumulators(self) -> list[str]:
+        names = {"features": ["shift", "sum", "outer", "cross"], "labels": ["class_shift", "class_sum", "class_outer"]}
+        return [name for need in sorted(self.needs & set(names)) for name in names[need]]
 
     def _require(self, need: str, metric: str) -> None:
         if need not in self.needs:

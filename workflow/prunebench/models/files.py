@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunebench.artifacts import read_json, sha256_of, write_atomically, write_json
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.models import Architecture, find_model
 
 if TYPE_CHECKING:  # torch is imported where it is used, since this module lies beside the definitions of models
@@ -44,7 +44,8 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Read ``weights.safetensors`` and hold it to the digest in ``architecture.json``.
 
     Raises:
-        PrunebenchError: the file is missing, truncated, or not the one that the description was written with.
+        CorruptFile: the file is not the one that the description was written with, or no safetensors file.
+        PrunebenchError: a file is missing.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -54,11 +55,11 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise PrunebenchError(f"{path}: no such file")
     if sha256_of(path) != expected:
-        raise PrunebenchError(f"{path}: corrupt, its SHA-256 is not the one in architecture.json; delete it and run again")
+        raise CorruptFile(path, "its SHA-256 is not the one in architecture.json")
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise PrunebenchError(f"{path}: not a safetensors file ({error})") from None
+        raise CorruptFile(path, f"not a safetensors file ({error})") from None
 
 
 def load_network(folder: Path) -> nn.Module:

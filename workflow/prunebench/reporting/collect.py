@@ -14,7 +14,7 @@ import pandas as pd
 
 from prunebench import artifacts
 from prunebench.criteria.consensus import METRICS, OF_EIGHT
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.models import Architecture
 from prunebench.published import any_published
 from prunebench.reporting import ENOUGH, without_table
@@ -563,4 +563,4 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             frame[column] = [float(text) if text else math.nan for text in frame[column]]
         return _typed(frame)
     except ValueError as error:
-        raise PrunebenchError(f"{path}: corrupt, {error}; delete it and run again") from None
+        raise CorruptFile(path, str(error)) from None
