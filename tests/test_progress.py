@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,19 @@ def test_no_job_fails_by_its_progress_file(tmp_path: Path) -> None:
     with recorded(tmp_path, "dense"):
         progress.at("epoch", 1, 3)
     assert (tmp_path / ".progress").read_text() == "a file where the folder should be"
+
+
+def test_no_job_fails_by_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with recorded(tmp_path, "dense", quiet=True):
+        before = file_of(tmp_path).read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            progress.at("epoch", 1, 3)
+        assert file_of(tmp_path).read_bytes() == before
+    assert not file_of(tmp_path).exists()
 
 
 def test_a_corrupt_file_is_named_and_no_hindrance(tmp_path: Path) -> None:

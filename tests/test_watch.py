@@ -205,6 +205,7 @@ def test_a_job_that_was_killed_and_whose_results_came_another_way_is_done(watch:
         ("bar\rprunebench: network.h5: no such file\n\n", LONG, "failed", "prunebench: network.h5: no such file"),
         ("Traceback\n  line\ntorch.OutOfMemoryError: CUDA\n", 0.0, "failed", "torch.OutOfMemoryError: CUDA"),
         ("slurmstepd: error: Detected 1 oom_kill event\n", 0.0, "failed", "slurmstepd: error: Detected 1 oom_kill event"),
+        ("prunebench: stopped by SIGTERM; run again to go on from the last checkpoint", LONG, "waiting", "stopped"),
         ("x" * 9000 + "\nKeyboardInterrupt\n", 0.0, "failed", "KeyboardInterrupt"),
     ],
 )

@@ -153,7 +153,7 @@ class _Keeper:
         self.changed = False
         # The schema's number is put in front by write_json.
         content = self.report.model_copy(update={"updated": time.time()}).model_dump(mode="json")
-        with suppress(OSError):
+        with suppress(OSError, PrunebenchError):
             write_json(self.path, content)
 
     def _keep(self) -> None:

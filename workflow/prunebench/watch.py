@@ -203,6 +203,8 @@ class Watch:
             last, written = last_line(Path(job.log))
         except OSError:
             return Seen(job, "waiting")
+        if last.startswith("prunebench: stopped"):
+            return Seen(job, "waiting", note="stopped")
         if ERROR.match(last):
             return Seen(job, "failed", note=last)
         if now - written < STARTING_SECONDS:
