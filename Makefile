@@ -40,8 +40,8 @@ paper: $(INSTALLED) ## put the tables and figures into one PDF (LaTeX where it i
 test: $(INSTALLED) ## run the default test suite
 	pytest -m "not slow"
 
-test-all: $(INSTALLED) ## run every test, the slow ones and those on real data too
-	pytest
+test-all: test-slurm ## run every test, the slow ones and those on real data and on SLURM too
+	pytest -m "not slurm"
 
 bench: $(INSTALLED) ## time scoring against plain forward passes on this machine
 	python tools/bench_scoring.py

@@ -28,7 +28,7 @@ from prunebench.durations import Durations, clock
 from prunebench.jobs import EvaluateJob
 from prunebench.planned import PlannedJob
 from prunebench.progress import Level, Report, file_of
-from prunebench.watch import Seen, Snapshot, Watch, comment_of, keys_of, label
+from prunebench.watch import Seen, Snapshot, Watch, keys_of, label, name_of
 from prunebench.watch_view import view
 from snakemake_logger_plugin_prunebench import Estimate, LogHandler
 
@@ -242,14 +242,14 @@ def test_a_job_of_several_chains_is_at_the_one_that_spoke_last() -> None:
 
 
 def test_slurm(watch: Watch, tmp_path: Path, folder: Path) -> None:
-    here = f"node1|rule_one_shot_cka_digits_resnet20_wildcards_0|{folder}"
+    here = f"node1|prunebench-one_shot_cka_digits_resnet20-0|{folder}"
     squeue(
         tmp_path,
         f"1|RUNNING|None|1:00|4:00:00|{here}",
-        f"2|PENDING|Resources|0:00|4:00:00||rule_one_shot_cka_digits_resnet20_wildcards_1|{folder}",
-        f"3|PENDING|Priority|0:00|4:00:00||rule_dense_wildcards_small_digits_resnet20_1|{folder}",
-        f"4|RUNNING|None|0:10|4:00:00|node2|rule_iterative_cka_digits_resnet20_wildcards_0|{folder}",
-        "5|PENDING|Priority|0:00|1:00||rule_score_wildcards_small_digits_resnet20_1|/another/folder",
+        f"2|PENDING|Resources|0:00|4:00:00||my-lab-one_shot_cka_digits_resnet20-1|{folder}",
+        f"3|PENDING|Priority|0:00|4:00:00||prunebench-dense-small_digits_resnet20_1|{folder}",
+        f"4|RUNNING|None|0:10|4:00:00|node2|prunebench-iterative_cka_digits_resnet20-0|{folder}",
+        "5|PENDING|Priority|0:00|1:00||prunebench-score-small_digits_resnet20_1|/another/folder",
         "6|RUNNING|None|0:10|1:00|node2||/another/folder",
     )
     report("replicate0/one-shot/cka", slurm_job="1")
@@ -270,7 +270,7 @@ def test_slurm(watch: Watch, tmp_path: Path, folder: Path) -> None:
 
 def test_a_job_that_slurm_has_just_started_again_is_starting(watch: Watch, tmp_path: Path, folder: Path) -> None:
     report("replicate0/iterative/cka", slurm_job="7", ago=LONG)
-    squeue(tmp_path, f"8|RUNNING|None|0:10|4:00:00|node2|rule_iterative_cka_digits_resnet20_wildcards_0|{folder}")
+    squeue(tmp_path, f"8|RUNNING|None|0:10|4:00:00|node2|prunebench-iterative_cka_digits_resnet20-0|{folder}")
     found = seen(watch, "iterative")
     assert (found.state, found.note) == ("running", "starting")
     assert "node2, job 8, RUNNING" in text_of(watch.look())
@@ -284,9 +284,9 @@ def test_a_squeue_that_fails_is_noted(watch: Watch, tmp_path: Path) -> None:
     assert "Note: squeue failed" in text_of(snapshot)
 
 
-def test_comments_name_each_job_once(watch: Watch) -> None:
-    comments = [comment_of(each, "small") for each in watch.jobs]
-    assert len(set(comments)) == len(comments)
+def test_names_in_the_queue_are_of_one_job_each(watch: Watch) -> None:
+    names = [name_of(each, "small") for each in watch.jobs]
+    assert len(set(names)) == len(names)
 
 
 def test_time_left_is_work_left_by_what_runs(watch: Watch) -> None:
@@ -334,7 +334,7 @@ def test_a_corrupt_progress_file_is_noted_and_the_others_are_shown(watch: Watch,
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_view_fits(watch: Watch, width: int, tmp_path: Path, folder: Path) -> None:
-    squeue(tmp_path, f"1|PENDING|Resources|0:00|4:00:00||rule_one_shot_cka_digits_resnet20_wildcards_0|{folder}")
+    squeue(tmp_path, f"1|PENDING|Resources|0:00|4:00:00||prunebench-one_shot_cka_digits_resnet20-0|{folder}")
     finish(job(watch, "dense", 0), job(watch, "dense", 1))
     at = [Level(level="draw", number=2, of=2), Level(level="step", number=2, of=4, name="flops54_6")]
     for name in ("one-shot/random", "one-shot/cka", "iterative/cka"):

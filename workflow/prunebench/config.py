@@ -12,7 +12,7 @@ import reprlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -40,6 +40,9 @@ class Section(BaseModel):
     """A part of the config: unknown keys are refused, values are not coerced."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
 
 
 class Data(Section):
@@ -530,16 +533,12 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Suite.model_json_schema()}
 
 
-def read(path: Path) -> Suite:
-    """Read and check a config file.
-
-    Raises:
-        PrunebenchError: the file is missing, not YAML, or holds a mistake.
-    """
+def _yaml(path: Path) -> Any:
+    """What a YAML file holds; see ``read`` for what it raises."""
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PrunebenchError(f"{path}: no such file") from None
     except OSError as error:
@@ -548,4 +547,28 @@ def read(path: Path) -> Suite:
         raise PrunebenchError(f"{path}: not UTF-8 text: {error}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist, such as 2024-02-30
         raise PrunebenchError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    return parse(content, str(path))
+
+
+def read(path: Path) -> Suite:
+    """Read and check a config file.
+
+    Raises:
+        PrunebenchError: the file is missing, not YAML, or holds a mistake.
+    """
+    return parse(_yaml(path), str(path))
+
+
+def read_section(path: Path, kind: type[SomeSection]) -> SomeSection:
+    """Read and check a file that holds a section of its own, such as what is told of a cluster; an empty one takes all defaults.
+
+    Raises:
+        PrunebenchError: the file is missing, not YAML, or holds mistakes: a line for each, as in ``parse``.
+    """
+    content = _yaml(path) or {}
+    if not isinstance(content, Mapping):
+        raise PrunebenchError(f"{path}: holds {_shown(content)}, expected keys and values")
+    try:
+        return kind.model_validate(dict(content))
+    except ValidationError as error:
+        whole = kind.model_json_schema()
+        raise PrunebenchError("\n".join(_explain(detail, str(path), whole) for detail in error.errors())) from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FORMAT = "%i|%T|%r|%M|%l|%N|%k|%Z"
+FORMAT = "%i|%T|%r|%M|%l|%N|%j|%Z"
 ASK_SECONDS = 30.0
 """squeue is asked this often at most: the scheduler has others to serve."""
 AT_WORK = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED")
@@ -21,7 +22,7 @@ class SlurmJob:
     Attributes:
         reason: Why it waits: ``Resources``, ``Priority`` ...
         elapsed: As SLURM writes it, ``1-02:03:04``, as is ``limit``.
-        comment: Which job of the workflow it is, as Snakemake's executor says it: ``rule_<rule>_wildcards_<values>``.
+        name: Which job of the workflow it is, as our executor says it: ``<prefix>-<rule>-<values of wildcards>``.
         folder: Its working directory.
     """
 
@@ -31,8 +32,16 @@ class SlurmJob:
     elapsed: str
     limit: str
     nodes: str
-    comment: str
+    name: str
     folder: str
+
+    @property
+    def tails(self) -> Iterator[str]:
+        """Its name without a prefix, which may be of several parts."""
+        tail = self.name
+        while "-" in tail:
+            tail = tail.partition("-")[2]
+            yield tail
 
     @property
     def at_work(self) -> bool:

@@ -142,7 +142,7 @@ class Watch:
         self.suite = suite
         self.jobs = planned_jobs(suite)
         self.queue = Queue(Path())
-        self._places = [(keys_of(job, suite.suite), comment_of(job, suite.suite)) for job in self.jobs]
+        self._places = [(keys_of(job, suite.suite), name_of(job, suite.suite)) for job in self.jobs]
         self._seconds: dict[str, float | None] = {}
         self._accuracies: dict[str, float | None] = {}
 
@@ -154,12 +154,13 @@ class Watch:
         if self.queue.note:
             notes.append(self.queue.note)
         # Of a job that is in the queue twice, the one at work.
-        queued = {each.comment: each for each in sorted(self.queue.jobs or [], key=lambda each: each.at_work)}
+        in_queue = sorted(self.queue.jobs or [], key=lambda each: each.at_work)
+        queued = {tail: each for each in in_queue for tail in each.tails}
         seen: list[Seen] = []
-        for job, (keys, comment) in zip(self.jobs, self._places, strict=True):
+        for job, (keys, name) in zip(self.jobs, self._places, strict=True):
             told = [reports[key] for key in keys if key in reports]
             report = max(told, key=lambda each: each.updated, default=None)
-            found = self._see(job, report, queued.get(comment), files, now)
+            found = self._see(job, report, queued.get(name), files, now)
             if job.dataset is None and found.state == "done" and not self._up_to_date(job, seen, files):
                 found = Seen(job, "waiting")
             seen.append(found)
@@ -300,13 +301,13 @@ def kind_of(job: PlannedJob) -> tuple[str, ...]:
     return (job.stage, job.dataset or "", job.model or "", what)
 
 
-def comment_of(job: PlannedJob, suite: str) -> str:
-    """What Snakemake's executor for SLURM writes into the comment of a job: its rule and the values of its wildcards."""
+def name_of(job: PlannedJob, suite: str) -> str:
+    """A job's name in SLURM's queue, without the prefix: its rule and the values of its wildcards."""
     values = [] if job.replicate is None else [str(job.replicate)]
     if job.rule == job.stage and job.dataset and job.model:
         # One rule for all experiments.
         values = [suite, job.dataset, job.model, *values]
-    return "_".join([f"rule_{job.rule}", *(["wildcards", *values] if values else [])])
+    return "-".join(filter(None, [job.rule, "_".join(values)]))
 
 
 def read_reports(suite: str, files: Listing) -> tuple[dict[str, Report], list[str]]:

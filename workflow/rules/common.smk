@@ -205,7 +205,7 @@ def delivered(folder):
 
 
 def all_results():
-    """Every file that the tidy tables are made from."""
+    """Every file that the tidy tables are made from, weights included."""
     files = []
     for pair in PAIRS:
         dataset, model = pair
@@ -221,12 +221,9 @@ def all_results():
         # Without any criterion and without rules of the user's own, nothing reads scores.
         scored |= {"dense"} if experiments.needs_scores(SUITE) else set()
         files += expand(f"{REPLICATE}/{{folder}}/{{file}}", folder=folders(pair), file=NETWORK, **place)
-        for replicate in place["replicate"]:
-            for folder, names in experiments.evaluated(SUITE, dataset, model, replicate).items():
-                files += [
-                    f"results/{SUITE.suite}/{dataset}/{model}/replicate{replicate}/{folder}/evaluations/{name}.json"
-                    for name in names
-                ]
+        for number in place["replicate"]:
+            for folder, names in experiments.evaluated(SUITE, dataset, model, number).items():
+                files += [f"{experiment(pair)}/replicate{number}/{folder}/evaluations/{name}.json" for name in names]
         files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
         decided = [chain for chain in chained if chain.startswith(("one-shot/", "iterative/"))]
         files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(decided), **place)
@@ -245,6 +242,11 @@ def all_results():
             **place,
         )
     return sorted(set(files))
+
+
+def read_results():
+    """What is read to make the tidy tables. Weights are not: their digest is in the description of the network that is made with them."""
+    return [file for file in all_results() if not file.endswith(".safetensors")]
 
 
 def missing_results():

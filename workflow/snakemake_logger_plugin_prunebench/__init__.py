@@ -73,6 +73,9 @@ class LogHandler(LogHandlerBase):
                 handle(vars(record))
             elif event == LogEvent.ERROR or record.levelno >= logging.WARNING:
                 self._print(record.getMessage())
+            elif str(record.msg).startswith("Trying to restart job"):
+                jobid = int("".join(filter(str.isdigit, str(record.msg))))
+                self._print(f"Tried again: {self.running[jobid][1]}")
             elif str(record.msg).startswith("Nothing to be done"):
                 self._print("Nothing to be done: all results are there and up to date.")
         except Exception:
