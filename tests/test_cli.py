@@ -47,6 +47,7 @@ COMMANDS += [
     "check",
     "verify",
     "plan",
+    "watch",
     "schema",
 ]
 # Commands with --settings, and what else they require.

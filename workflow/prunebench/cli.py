@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from prunebench.config import Suite
-    from prunebench.jobs import ChainJob, EvaluateJob, FiltersJob
+    from prunebench.jobs import ChainJob, FiltersJob
 
 C = TypeVar("C", bound="ChainJob | FiltersJob")
 
@@ -60,6 +60,15 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _at_work(folder: Path, stage: str, quiet: bool = False) -> Iterator[None]:
+    """Hold a work folder and keep a progress file (``prunebench.progress.recorded``)."""
+    from prunebench.progress import recorded
+
+    with _alone_in(folder), recorded(folder, stage, quiet):
+        yield
+
+
 def _dense(options: argparse.Namespace) -> None:
     from prunebench.jobs import DenseJob, read_job
 
@@ -67,7 +76,7 @@ def _dense(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import stages
 
-    with _alone_in(options.work):
+    with _at_work(options.work, "dense"):
         stages.dense(job, options.out, options.work)
 
 
@@ -78,7 +87,7 @@ def _score(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import stages
 
-    with _alone_in(options.work):
+    with _at_work(options.work, "score"):
         stages.score(job, options.network, options.out, options.cost, options.work)
 
 
@@ -89,7 +98,7 @@ def _oracle(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench.oracle import oracle
 
-    with _alone_in(options.work):
+    with _at_work(options.work, "oracle"):
         oracle(job, options.network, options.out, options.cost, options.work)
 
 
@@ -134,18 +143,12 @@ def _follow(options: argparse.Namespace, kind: type[C], follow: Callable[[Module
 
     jobs = read_job(ChainsJob, options.settings).each(kind)
     _threads(next(iter(jobs.values())).threads)
-    from prunebench import stages
+    from prunebench import progress, stages
 
-    for name, job in jobs.items():
-        with _alone_in(options.work / name):
+    for number, (name, job) in enumerate(jobs.items(), start=1):
+        with _at_work(options.work / name, options.out.name):
+            progress.at("chain", number, len(jobs), name if len(jobs) > 1 else "")
             follow(stages, job, options.out / name, options.work / name)
-
-
-def _share_of(job: EvaluateJob) -> str:
-    """Which part of a work folder is a job's: several share one, and none its networks and evaluations."""
-    from prunebench.artifacts import fingerprint
-
-    return fingerprint([sorted(job.folders()), [item.evaluation for item in job.evaluations]])[:16]
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -155,7 +158,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import evaluating
 
-    with _alone_in(options.work / ".jobs" / _share_of(job)):
+    with _at_work(options.work / ".jobs" / job.share, "evaluate"):
         evaluating.evaluate(job, options.replicate, options.work, options.cache)
 
 
@@ -165,7 +168,7 @@ def _measure(options: argparse.Namespace) -> None:
     job = read_job(EvaluateJob, options.settings)
     from prunebench import evaluating
 
-    with _alone_in(options.work / ".jobs" / _share_of(job)):
+    with _at_work(options.work / ".jobs" / job.share, "measure", quiet=True):
         evaluating.measure(job, options.experiment, options.out, options.work)
 
 
@@ -186,7 +189,7 @@ def _audit_series(options: argparse.Namespace) -> None:
     _threads(job.threads)
     from prunebench import delivered
 
-    with _alone_in(options.work):
+    with _at_work(options.work, "audit"):
         delivered.audit(job, options.replicate, options.work)
 
 
@@ -283,6 +286,12 @@ def _plan(options: argparse.Namespace) -> None:
 
     found = plan.plan(options.config, options.records, options.hardware, options.jobs)
     print(plan.as_json(found) if options.json else plan.text(found))
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from prunebench.watch_view import watch
+
+    watch(options.config, options.directory, options.every, options.once, options.json)
 
 
 def _schema(options: argparse.Namespace) -> None:
@@ -503,6 +512,18 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--json", action="store_true", help="for programs: times in hours and minutes, each as low, expected and high"
     )
+    watch = add("watch", _watch, "Show what the jobs of a suite are at, until all are done.", settings=False)
+    watch.add_argument(
+        "config", type=Path, nargs="?", default=Path("config/config.yaml"), help="the suite's config file [%(default)s]"
+    )
+    watch.add_argument(
+        "--directory", type=Path, default=Path(), metavar="PATH", help="where Snakemake runs, with results/ and logs/ [here]"
+    )
+    watch.add_argument(
+        "--every", type=float, default=10.0, metavar="SECONDS", help="time between two looks, at least 1 [%(default)g]"
+    )
+    watch.add_argument("--once", action="store_true", help="look once")
+    watch.add_argument("--json", action="store_true", help="look once and print what was seen as JSON")
     add("schema", _schema, "Print the JSON schema of the config.", settings=False)
     return top
 

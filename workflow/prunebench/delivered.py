@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from prunebench import progress
 from prunebench.artifacts import read_kept, write_csv, write_json
 from prunebench.audit import AUDIT, CHOICES, Checkpoint, Transition, audit_rows, block_weights, expected_hits
 from prunebench.audit import audit as follow
@@ -49,7 +50,8 @@ def audit(job: AuditJob, replicate: Path, work: Path) -> None:
     """
     training = cache(lambda: load(job, "train"))
     dense = replicate / "dense"
-    for method, points in job.series.items():
+    for number, (method, points) in enumerate(job.series.items(), start=1):
+        progress.at("chain", number, len(job.series), method)
         folder = replicate / "delivered" / method
         places = [dense, *(folder / "draw0" / point for point in points)]
         first, *others = [
@@ -62,11 +64,10 @@ def audit(job: AuditJob, replicate: Path, work: Path) -> None:
             raise PrunebenchError(f"delivered method {method}: {error}; set `audit: false` if it is no such sequence") from None
         write_csv(folder / "audit.csv", AUDIT, audit_rows(transitions))
         if job.criteria:
-            rows = [
-                row
-                for step, (transition, place) in enumerate(zip(transitions, places, strict=False), start=1)
-                for row in choices(job, step, transition, place, first, training, work)
-            ]
+            rows = []
+            for step, (transition, place) in enumerate(zip(transitions, places, strict=False), start=1):
+                progress.at("network", step, len(transitions), transition.before)
+                rows += choices(job, step, transition, place, first, training, work)
             write_csv(folder / "audit_choices.csv", CHOICES, rows)
 
 
@@ -113,9 +114,9 @@ def scores_of(job: AuditJob, place: Path, blocks: Sequence[str], training: Any, 
     print(f"scoring {place}", flush=True)
     criteria = [find_criterion(reference) for reference in job.criteria]
     split: Split = training()
-    progress = Progress(work / identity[:16], identity)
-    probe = make_probe(job, load_network(place), blocks, needs_of(criteria), split, progress)
+    checkpoint = Progress(work / identity[:16], identity)
+    probe = make_probe(job, load_network(place), blocks, needs_of(criteria), split, checkpoint)
     scores = {criterion.name: probe.scores(criterion) for criterion in criteria}
     write_json(path, {"identity": identity, "scores": scores})
-    progress.clear()
+    checkpoint.clear()
     return scores

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
+from prunebench import progress
 from prunebench.artifacts import fingerprint, read_json, sha256_of, write_json, write_text
 from prunebench.data import find_dataset
 from prunebench.errors import PrunebenchError
@@ -45,16 +46,18 @@ def evaluate(job: EvaluateJob, replicate: Path, work: Path, cache: Path) -> None
     dense_weights, dense_architecture = load_weights(dense_folder), load_architecture(dense_folder)
     test = _once(lambda: load(job, "test"))
     known: dict[tuple[str, str], dict[str, Any]] = {}
-    progress = tqdm(total=len(job.folders()) * len(job.evaluations), desc="evaluate", unit="evaluation")
-    for folder in job.folders():
+    bar = tqdm(total=len(job.folders()) * len(job.evaluations), desc="evaluate", unit="evaluation")
+    for number, folder in enumerate(job.folders(), start=1):
+        progress.at("network", number, len(job.folders()), folder)
         place = replicate / folder
         architecture = load_architecture(place)
         # A network whose results are all there is not loaded.
         network = _once(partial(_network, place, device))
         unfinetuned = _once(partial(_unfinetuned, place, architecture, dense_weights, dense_architecture, device))
-        for item in job.evaluations:
+        for position, item in enumerate(job.evaluations, start=1):
             evaluation = find_evaluation(item.evaluation)
-            progress.set_postfix_str(f"{evaluation.name} of {folder}")
+            progress.at("evaluation", position, len(job.evaluations), evaluation.name)
+            bar.set_postfix_str(f"{evaluation.name} of {folder}")
             identity = _identity(job, item, evaluation, place, dense_folder, device)
             kept = work / folder / f"{evaluation.name}.json"
             content = _finished(kept, identity)
@@ -76,8 +79,8 @@ def evaluate(job: EvaluateJob, replicate: Path, work: Path, cache: Path) -> None
             known[key] = content
             write_json(kept, {"identity": identity, **content})
             write_json(place / "evaluations" / f"{evaluation.name}.json", content)
-            progress.update()
-    progress.close()
+            bar.update()
+    bar.close()
 
 
 def _network(place: Path, device: torch.device) -> torch.nn.Module:
@@ -106,10 +109,13 @@ def measure(job: EvaluateJob, experiment: Path, out: Path, work: Path) -> None:
     reference = experiment / "replicate0" / "dense"
     dense = load_architecture(reference).identity
     dense_network = load_network(reference).to(device)
-    for item in job.evaluations:
+    for position, item in enumerate(job.evaluations, start=1):
         evaluation = find_evaluation(item.evaluation)
+        progress.at("evaluation", position, len(job.evaluations), evaluation.name)
         rows = []
-        for architecture, place in tqdm(sorted(distinct.items()), desc=evaluation.name, unit="architecture"):
+        bar = tqdm(sorted(distinct.items()), desc=evaluation.name, unit="architecture")
+        for number, (architecture, place) in enumerate(bar, start=1):
+            progress.at("architecture", number, len(distinct), architecture)
             identity = _identity(job, item, evaluation, place, reference, device)
             kept = work / evaluation.name / f"{architecture}.json"
             content = _finished(kept, identity)

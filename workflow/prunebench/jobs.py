@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -178,6 +178,16 @@ class EvaluateJob(Job):
             for point in chain.points
         ]
         return ["dense", *chained] if self.with_dense else chained
+
+    @property
+    def share(self) -> str:
+        """See ``share_of``."""
+        return share_of(self.folders(), [item.evaluation for item in self.evaluations])
+
+
+def share_of(folders: Iterable[str], evaluations: Iterable[str]) -> str:
+    """Which part of a work folder is an evaluating job's: several share one, and none its networks and evaluations."""
+    return fingerprint([sorted(folders), list(evaluations)])[:16]
 
 
 def read_job(kind: type[J], text: str) -> J:

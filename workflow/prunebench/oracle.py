@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from prunebench import progress
 from prunebench.artifacts import fingerprint, read_json, read_kept, sha256_of, write_csv, write_json
 from prunebench.data import Split
 from prunebench.energy_meter import Energy
@@ -53,7 +54,9 @@ def oracle(job: OracleJob, dense_folder: Path, out: Path, cost: Path, work: Path
     steps = []
     with meter(job) as counted:
         shop = workshop(job, counted)
-        for block in tqdm(candidates(architecture, Constraints(**job.constraints.model_dump())), desc="oracle", unit="block"):
+        blocks = candidates(architecture, Constraints(**job.constraints.model_dump()))
+        for number, block in enumerate(tqdm(blocks, desc="oracle", unit="block"), start=1):
+            progress.at("block", number, len(blocks), block)
             path = work / f"{block}.json"
             identity = fingerprint([shop.context, shop.device, epochs, block, *network_digests(dense_folder)])
             kept = read_kept(path, identity, "losses", f"looking at the network without {block} again")

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunebench import progress
 from prunebench.artifacts import fingerprint, read_csv, read_json, sha256_of, write_atomically, write_csv, write_json
 from prunebench.config import OperatingPoint, Training
 from prunebench.data import Dataset, Split
@@ -220,6 +221,8 @@ def finish(
     history = [{**row, "epoch": earlier_epochs + row["epoch"]} for row in trained.history]
     split = workshop.validation_split
     correct, _ = classify(network, split, torch.device(workshop.device), batch_size=500)
+    validation_accuracy = 100.0 * correct / len(split)
+    progress.found(validation_accuracy=validation_accuracy)
     # The old record goes first: with it, a kill between here and the end would pass the new files off as what it describes.
     (step.folder / "training.json").unlink(missing_ok=True)
     save_network(step.folder, network, architecture)
@@ -228,7 +231,7 @@ def finish(
         "epochs": earlier_epochs + epochs,
         "epochs_per_block": workshop.epochs_per_block,
         "removed": list(step.removed),
-        "validation_accuracy": 100.0 * correct / len(split),
+        "validation_accuracy": validation_accuracy,
         "history": earlier_history + history,
         "energy": (earlier_energy + total).to_json(),
         "provenance": provenance(workshop.config_sha256, workshop.suite_seed),
@@ -253,10 +256,14 @@ def is_finished(step: Step, identity: str, with_weights: bool = True) -> bool:
             load_network(step.folder)
         elif step.before and step.architecture != step.before.architecture.without(step.removed):
             return False
-        return bool(read_json(step.folder / "training.json", ["identity"])["identity"] == identity)
+        training = read_json(step.folder / "training.json", ["identity", "validation_accuracy"])
     except PrunebenchError as error:
         print(f"{error}: making this step again", flush=True)
         return False
+    if training["identity"] != identity:
+        return False
+    progress.found(validation_accuracy=training["validation_accuracy"])
+    return True
 
 
 def publish(step: Step, folder: Path) -> None:

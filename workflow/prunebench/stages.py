@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prunebench import plugins
+from prunebench import plugins, progress
 from prunebench.artifacts import fingerprint, read_csv, read_json, read_kept, sha256_of, write_csv, write_json
 from prunebench.config import Training
 from prunebench.consistency import check_vouched
@@ -192,7 +194,9 @@ def score_all(
         parts = [cost_of(find_criterion(name)) for name in criterion.combines]
         return [sum(values) for values in zip([own.seconds, own.forward, own.backward], *parts, strict=True)]
 
-    for criterion, draws in with_parts(criteria):
+    every = with_parts(criteria)
+    for number, (criterion, draws) in enumerate(every, start=1):
+        progress.at("criterion", number, len(every), criterion.name)
         for draw in draws:
             probe.reseed(job.seed_for("draw", criterion.name, draw, step))
             rows += [
@@ -244,10 +248,10 @@ def score(job: ScoreJob, network: Path, out: Path, cost: Path, work: Path | None
             return spent
 
         identity = scoring_identity(job, network, blocks, list(job.criteria), job.energy.model_dump())
-        progress = Progress(work / "scoring", identity, energy) if work else None
-        probe = make_probe(job, loaded, blocks, needs, split, progress)
+        checkpoint = Progress(work / "scoring", identity, energy) if work else None
+        probe = make_probe(job, loaded, blocks, needs, split, checkpoint)
         rows, costs = score_all(probe, criteria, job, step=0)
-        total = progress.earlier + energy() if progress else energy()
+        total = checkpoint.earlier + energy() if checkpoint else energy()
     for each in costs.values():
         # Criteria share the sweep, and most take less time than a meter resolves: each is charged the job's mean power.
         share = each["seconds"] / total.duration_s
@@ -255,8 +259,8 @@ def score(job: ScoreJob, network: Path, out: Path, cost: Path, work: Path | None
     write_csv(out, SCORES, rows)
     content = {"criteria": costs, "energy": total.to_json(), "images": len(probe.sample), "scores_sha256": sha256_of(out)}
     write_json(cost, {**content, "provenance": provenance(job.config_sha256, job.seed)})
-    if progress:
-        progress.clear()
+    if checkpoint:
+        checkpoint.clear()
 
 
 def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: Path, work: Path) -> None:
@@ -273,7 +277,9 @@ def one_shot(job: ChainJob, dense_folder: Path, rankings: Sequence[Path], out: P
             scores = dict(ranked)
             order = allowed([block for block, _ in ranked], architecture, constraints)
             longest = 0
-            for point in job.operating_points:
+            progress.at("draw", draw + 1, len(rankings))
+            for number, point in enumerate(job.operating_points, start=1):
+                progress.at("step", number, len(job.operating_points), point.name)
                 count = count_for(point, order, architecture, architecture)
                 name = f"{job.schedule} {job.criterion} draw {draw} step {count}"
                 # Points that are reached by the same blocks share one network.
@@ -287,8 +293,9 @@ def filters(job: FiltersJob, networks: Sequence[Path], out: Path, work: Path) ->
     """Prune filters of finished one-shot networks, ``.../draw<d>/<point>`` each, and fine-tune them again."""
     with meter(job) as counted:
         shop = workshop(job, counted)
-        for folder in networks:
+        for number, folder in enumerate(networks, start=1):
             place = Path(folder.parent.name, folder.name)
+            progress.at("network", number, len(networks), str(place))
             removed = read_json(folder / "training.json", ["removed"])["removed"]
             name = f"one-shot-filters {job.criterion} {place}"
             step = narrow_and_tune(shop, Step(folder, tuple(removed)), job.flops_reduction, job.epochs, work / place, name)
@@ -372,7 +379,10 @@ def follow(
     steps, points = list[Step](), list[Step]()
     removals: list[tuple[str, object]] = []
     rows: list[tuple[Any, ...]] = []
+    ahead = 1
+    progress.at("draw", draw + 1, job.draws)
     while waiting:
+        progress.at("step", len(steps) + 1, len(steps) + ahead)
         architecture = step.architecture
         blocks = candidates(architecture, constraints)
         split = shop.training_split
@@ -381,12 +391,15 @@ def follow(
         rows += [(*key, block, value) for block, value in zip(blocks, values, strict=True)]
         order = allowed(order_of_removal(blocks, values, criterion.removes), architecture, constraints)
         missing = [count_for(point, order, architecture, dense_architecture) for point in waiting]
+        ahead = steps_to(missing, job.blocks_per_step)
+        progress.at("step", len(steps) + 1, len(steps) + ahead, waiting[missing.index(min(missing))].name)
         # A step stops short at an operating point, so that no point is passed by.
         count = min(job.blocks_per_step, *missing)
         total = len(step.removed) + count
         name = f"{job.schedule} {criterion.name} draw {draw} step {total}"
         step = remove_and_tune(shop, step, order[:count], folder / f"step{total}", name, with_weights=False)
         steps.append(step)
+        ahead -= 1
         removals += [(block, values[blocks.index(block)]) for block in order[:count]]
         for point, needed in zip(list(waiting), missing, strict=True):
             if needed == count:
@@ -396,6 +409,12 @@ def follow(
     write_removals(out / "removals.csv", removals)
     write_csv(out / "scores.csv", SCORES, rows)
     return steps, points
+
+
+def steps_to(counts: Sequence[int], blocks_per_step: int) -> int:
+    """How many steps remove so many blocks, with a stop at each of the counts."""
+    gaps = [after - before for before, after in pairwise([0, *sorted(set(counts))])]
+    return sum(math.ceil(gap / blocks_per_step) for gap in gaps)
 
 
 def scores_of_step(
@@ -408,10 +427,11 @@ def scores_of_step(
     if kept is not None:
         return [float(value) for value in kept["scores"]]
     require_weights(step)
-    progress = Progress(step.folder / "scoring", identity)
-    probe = make_probe(job, load_network(step.folder), blocks, needs_of([criterion]), training_split, progress)
+    progress.at("criterion", 1, 1, criterion.name)
+    checkpoint = Progress(step.folder / "scoring", identity)
+    probe = make_probe(job, load_network(step.folder), blocks, needs_of([criterion]), training_split, checkpoint)
     probe.reseed(job.seed_for("draw", criterion.name, draw, len(step.removed)))
     values = probe.scores(criterion)
     write_json(path, {"identity": identity, "scores": values})
-    progress.clear()
+    checkpoint.clear()
     return values

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prunebench import checkpoints
+from prunebench import checkpoints, progress
 from prunebench.artifacts import fingerprint
 from prunebench.checkpoints import CHECKPOINT_SECONDS, digest
 from prunebench.config import Training
@@ -86,8 +86,9 @@ def train(network: nn.Module, run: Run, energy: Callable[[], Energy]) -> Trained
     )
     history, earlier = restore(run.checkpoint, identity, network, optimizer)
     saved = time.monotonic()
-    progress = tqdm(range(len(history), run.epochs), desc=run.name, initial=len(history), total=run.epochs, unit="epoch")
-    for epoch in progress:
+    bar = tqdm(range(len(history), run.epochs), desc=run.name, initial=len(history), total=run.epochs, unit="epoch")
+    for epoch in bar:
+        progress.at("epoch", epoch + 1, run.epochs)
         network.train()
         generator = torch.Generator().manual_seed(derive(run.seed, "epoch", run.first_epoch + epoch))
         # Dropout draws from torch's own generator: with this, a resumed training draws what an uninterrupted one does.
@@ -122,7 +123,8 @@ def train(network: nn.Module, run: Run, energy: Callable[[], Energy]) -> Trained
             )
         accuracy = 100.0 * correct.item() / len(run.split)
         history.append({"epoch": epoch + 1, "learning_rate": rate, "train_loss": loss_mean, "train_accuracy": accuracy})
-        progress.set_postfix(loss=f"{loss_mean:.3f}", accuracy=f"{accuracy:.1f}")
+        progress.found(train_accuracy=accuracy)
+        bar.set_postfix(loss=f"{loss_mean:.3f}", accuracy=f"{accuracy:.1f}")
         if time.monotonic() - saved >= CHECKPOINT_SECONDS and epoch + 1 < run.epochs:
             spent = energy() if earlier is None else earlier + energy()
             write_checkpoint(run.checkpoint, identity, network, optimizer, history, spent)

@@ -15,43 +15,37 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from prunebench.durations import Durations, clock
+
 
 class Estimate:
-    """Time left from what has finished: jobs of the same rule take about as long.
-
-    A rule of which nothing has finished counts with the mean of all others. Jobs side by side share the time.
-    """
+    """Time left from what has finished: jobs of the same rule take about as long, and jobs side by side share the time."""
 
     def __init__(self) -> None:
         self.total: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.durations = Durations()
+        self.spent = 0.0
 
     def finish(self, rule: str, seconds: float) -> None:
         """Count a finished job."""
         self.done[rule] += 1
-        self.seconds[rule] += seconds
+        self.spent += seconds
+        self.durations.add(_kind(rule), seconds)
 
     def left(self, elapsed: float) -> float | None:
         """Seconds that the remaining jobs will take, or None as long as nothing is known."""
         # The first few say little: they are of one kind.
         if self.done.total() < min(5, self.total.total()) or elapsed <= 0:
             return None
-        spent = sum(self.seconds.values())
-        mean = spent / self.done.total()
-        remaining = sum(
-            (number - self.done[rule]) * (self.seconds[rule] / self.done[rule] if self.done[rule] else mean)
-            for rule, number in self.total.items()
-        )
-        side_by_side = max(spent / elapsed, 1.0)
-        return remaining / side_by_side
+        ahead = {rule: number - self.done[rule] for rule, number in self.total.items()}
+        remaining = sum(number * (self.durations.mean(_kind(rule)) or 0.0) for rule, number in ahead.items())
+        return remaining / max(self.spent / elapsed, 1.0)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as 4:05 or 1:02:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+def _kind(rule: str) -> tuple[str, ...]:
+    """Rules are named from the general to the particular: one_shot_cka_digits_resnet20."""
+    return tuple(rule.split("_"))
 
 
 class LogHandler(LogHandlerBase):
@@ -111,12 +105,12 @@ class LogHandler(LogHandlerBase):
         self._print(f"[{done:{width}}/{total}] {done / max(total, 1):4.0%}  {clock(now - self.started)}{ahead}  {message}")
 
     def _fail(self, record: dict[str, Any]) -> None:
-        logs = ", ".join(record.get("log") or [])
-        self._print(f"FAILED: {record.get('rule_name', 'a group of jobs')}; its log says why: {logs or 'none'}")
-        # What the executor knows of it: the state that a cluster gave it.
+        # On a cluster the executor adds the log of the scheduler, and says what became of the job: a time limit is in no log of ours.
+        logs = record.get("log") or record.get("aux_logs") or []
+        self._print(f"FAILED: {record.get('rule_name', 'a group of jobs')}; its log says why: {', '.join(logs) or 'none'}")
         if record.get("rule_msg"):
             self._print(f"    {record['rule_msg']}")
-        for path in record.get("log") or []:
+        for path in logs:
             try:
                 with open(path, encoding="utf-8", errors="replace") as handle:
                     lines = handle.read().replace("\r", "\n").strip().splitlines()
