@@ -62,24 +62,24 @@ def pair_of(wildcards):
     return wildcards.dataset, wildcards.model
 
 
-def experiment(pair):
-    """Folder of an experiment. It has no wildcards: of thousands of rules, Snakemake tries those whose files begin in the same way."""
-    return "results/{}/{}/{}".format(SUITE.suite, *pair)
+def experiment(pair, *below):
+    """A place of an experiment. It has no wildcards: of thousands of rules, Snakemake tries those whose files begin in the same way."""
+    return os.path.join("results", SUITE.suite, *pair, *below)
 
 
-def replicate(pair):
-    """Folder of a replicate."""
-    return experiment(pair) + "/replicate{replicate}"
+def replicate(pair, *below):
+    """A place of a replicate of an experiment."""
+    return experiment(pair, "replicate{replicate}", *below)
 
 
-def logs(pair):
-    """Folder of the logs of a replicate's jobs."""
-    return "logs/{}/{}/{}/replicate{{replicate}}".format(SUITE.suite, *pair)
+def logs(pair, *below):
+    """A log of one of a replicate's jobs."""
+    return os.path.join("logs", SUITE.suite, *pair, "replicate{replicate}", *below)
 
 
-def work(pair):
+def work(pair, *below):
     """Where the jobs of a replicate keep their checkpoints and finished steps: outside of outputs, which are deleted before a retry."""
-    return "results/{}/.work/{}/{}/replicate{{replicate}}".format(SUITE.suite, *pair)
+    return os.path.join("results", SUITE.suite, ".work", *pair, "replicate{replicate}", *below)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ChainsJob:
     @property
     def folder(self):
         """Of the schedule's chains."""
-        return f"{replicate(self.pair)}/{self.batch.schedule}"
+        return replicate(self.pair, self.batch.schedule)
 
     def networks(self, folder=None):
         """The files of all networks that the job makes, or of those in another schedule's folder that they are made from."""
@@ -131,7 +131,7 @@ def chain_jobs(schedule):
 def rankings(pair):
     """The rankings of all built-in criteria of an experiment and all their draws."""
     return [
-        f"{replicate(pair)}/one-shot/{name}/draw{draw}/ranking.csv"
+        replicate(pair, "one-shot", name, f"draw{draw}", "ranking.csv")
         for name in experiments.criteria(SUITE, "one-shot", PAIRS[pair].experiment)
         for draw in range(experiments.draws(SUITE, "one-shot", name))
     ]
@@ -174,7 +174,7 @@ class EvaluationJob:
     def networks(self):
         """The weights of the networks, and of the dense one, replicate by wildcard: their other files are made with them."""
         folders = dict.fromkeys(["dense", *self.folders])
-        return [f"{replicate(self.pair)}/{folder}/weights.safetensors" for folder in folders]
+        return [replicate(self.pair, folder, "weights.safetensors") for folder in folders]
 
 
 def evaluation_jobs(per):
@@ -223,7 +223,7 @@ def all_results():
         files += expand(f"{REPLICATE}/{{folder}}/{{file}}", folder=folders(pair), file=NETWORK, **place)
         for number in place["replicate"]:
             for folder, names in experiments.evaluated(SUITE, dataset, model, number).items():
-                files += [f"{experiment(pair)}/replicate{number}/{folder}/evaluations/{name}.json" for name in names]
+                files += [experiment(pair, f"replicate{number}", folder, "evaluations", f"{name}.json") for name in names]
         files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
         decided = [chain for chain in chained if chain.startswith(("one-shot/", "iterative/"))]
         files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(decided), **place)

@@ -7,14 +7,14 @@ for pair in PAIRS:
                 f"deliver_{pair[0]}_{pair[1]}"
             output:
                 [
-                    f"{replicate(pair)}/{folder}/{file}"
+                    replicate(pair, folder, file)
                     for folder in experiments.delivered_folders(SUITE, *pair, replicate=0)
                     for file in NETWORK
                 ],
             log:
-                f"{logs(pair)}/deliver.log",
+                logs(pair, "deliver.log"),
             benchmark:
-                f"{logs(pair)}/deliver.benchmark.tsv"
+                logs(pair, "deliver.benchmark.tsv")
             conda:
                 "../../envs/prunebench.yaml"
             threads: SUITE.threads
@@ -35,17 +35,13 @@ for pair in PAIRS:
             name:
                 f"audit_{pair[0]}_{pair[1]}"
             input:
-                [f"{replicate(pair)}/{folder}/{file}" for folder in ["dense", *audited_folders(pair)] for file in NETWORK],
+                [replicate(pair, folder, file) for folder in ["dense", *audited_folders(pair)] for file in NETWORK],
             output:
-                [
-                    f"{replicate(pair)}/delivered/{method}/{file}"
-                    for method in experiments.audited(SUITE, *pair)
-                    for file in AUDITS
-                ],
+                [replicate(pair, "delivered", method, file) for method in experiments.audited(SUITE, *pair) for file in AUDITS],
             log:
-                f"{logs(pair)}/audit.log",
+                logs(pair, "audit.log"),
             benchmark:
-                f"{logs(pair)}/audit.benchmark.tsv"
+                logs(pair, "audit.benchmark.tsv")
             conda:
                 "../../envs/prunebench.yaml"
             threads: SUITE.threads
@@ -56,7 +52,7 @@ for pair in PAIRS:
             params:
                 settings=lambda wildcards, pair=pair: settings("audit", pair, wildcards),
                 replicate=lambda wildcards, pair=pair: replicate(pair).format(**wildcards),
-                work=lambda wildcards, pair=pair: work(pair).format(**wildcards) + "/audit",
+                work=lambda wildcards, pair=pair: work(pair, "audit").format(**wildcards),
             message:
                 f"Auditing delivered networks of {pair[1]} on {pair[0]}, replicate {{wildcards.replicate}}"
             shell:

@@ -17,7 +17,7 @@ rule dense:
     params:
         settings=lambda wildcards: settings("dense", pair_of(wildcards), wildcards),
         out=subpath(output.weights, parent=True),
-        work=lambda wildcards: work(pair_of(wildcards)).format(**wildcards) + "/dense",
+        work=lambda wildcards: work(pair_of(wildcards), "dense").format(**wildcards),
     message:
         "Training the dense {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
     shell:

@@ -9,14 +9,14 @@ for job in evaluation_jobs("network"):
             job.networks(),
         output:
             [
-                f"{replicate(job.pair)}/{folder}/evaluations/{evaluation}.json"
+                replicate(job.pair, folder, "evaluations", f"{evaluation}.json")
                 for folder in job.folders
                 for evaluation in job.group.names
             ],
         log:
-            f"{logs(job.pair)}/evaluate/{job.place}.log",
+            logs(job.pair, "evaluate", f"{job.place}.log"),
         benchmark:
-            f"{logs(job.pair)}/evaluate/{job.place}.benchmark.tsv"
+            logs(job.pair, "evaluate", f"{job.place}.benchmark.tsv")
         wildcard_constraints:
             replicate=job.replicates,
         conda:
@@ -30,7 +30,7 @@ for job in evaluation_jobs("network"):
             settings=lambda wildcards, job=job: settings("evaluate", job.pair, wildcards, job.group, job.batch),
             replicate=lambda wildcards, job=job: replicate(job.pair).format(**wildcards),
             # One folder for all, so that results are found again when work is divided into other jobs.
-            work=lambda wildcards, job=job: work(job.pair).format(**wildcards) + "/evaluate",
+            work=lambda wildcards, job=job: work(job.pair, "evaluate").format(**wildcards),
             cache=f"results/{SUITE.suite}/.work/{job.pair[0]}/cache",
         message:
             f"Evaluating {job.pair[1]} on {job.pair[0]}, replicate {{wildcards.replicate}}: {job.what}"
@@ -47,7 +47,7 @@ for job in evaluation_jobs("architecture"):
         input:
             expand(job.networks(), replicate=range(job.group.replicates)),
         output:
-            [f"{experiment(job.pair)}/measured/{evaluation}.json" for evaluation in job.group.names],
+            [experiment(job.pair, "measured", f"{evaluation}.json") for evaluation in job.group.names],
         log:
             "logs/{}/{}/{}/measure/{}.log".format(SUITE.suite, *job.pair, job.place),
         benchmark:
@@ -65,7 +65,7 @@ for job in evaluation_jobs("architecture"):
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
             settings=lambda wildcards, job=job: settings("evaluate", job.pair, wildcards, job.group, job.batch),
-            experiment=experiment(job.pair),
+            experiment=lambda wildcards, job=job: experiment(job.pair),
             out=subpath(output[0], parent=True),
             work="results/{}/.work/{}/{}/measure".format(SUITE.suite, *job.pair),
         message:

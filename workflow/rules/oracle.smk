@@ -22,7 +22,7 @@ if SUITE.oracle:
         params:
             settings=lambda wildcards: settings("oracle", pair_of(wildcards), wildcards),
             network=subpath(input.weights, parent=True),
-            work=lambda wildcards: work(pair_of(wildcards)).format(**wildcards) + "/oracle",
+            work=lambda wildcards: work(pair_of(wildcards), "oracle").format(**wildcards),
         message:
             "Removing each block of {wildcards.model} on {wildcards.dataset} by itself, replicate {wildcards.replicate}"
         shell:

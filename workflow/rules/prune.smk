@@ -6,15 +6,15 @@ for job in chain_jobs("one-shot"):
         name:
             job.name
         input:
-            weights=replicate(job.pair) + "/dense/weights.safetensors",
+            weights=replicate(job.pair, "dense/weights.safetensors"),
             rankings=job.tables("ranking.csv"),
         output:
             networks=job.networks(),
             removals=job.tables("removals.csv"),
         log:
-            f"{logs(job.pair)}/one-shot/{job.batch.name}.log",
+            logs(job.pair, "one-shot", f"{job.batch.name}.log"),
         benchmark:
-            f"{logs(job.pair)}/one-shot/{job.batch.name}.benchmark.tsv"
+            logs(job.pair, "one-shot", f"{job.batch.name}.benchmark.tsv")
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -26,7 +26,7 @@ for job in chain_jobs("one-shot"):
             settings=lambda wildcards, job=job: settings("chains", job.pair, wildcards, job.batch),
             dense=subpath(input.weights, parent=True),
             out=lambda wildcards, job=job: job.folder.format(**wildcards),
-            work=lambda wildcards, job=job: work(job.pair).format(**wildcards) + "/one-shot",
+            work=lambda wildcards, job=job: work(job.pair, "one-shot").format(**wildcards),
         message:
             f"One-shot by {job.what}: {job.pair[1]} on {job.pair[0]}, replicate {{wildcards.replicate}}"
         shell:
@@ -40,15 +40,15 @@ for job in chain_jobs("iterative"):
         name:
             job.name
         input:
-            weights=replicate(job.pair) + "/dense/weights.safetensors",
-            scores=replicate(job.pair) + "/dense/scores.csv",
+            weights=replicate(job.pair, "dense/weights.safetensors"),
+            scores=replicate(job.pair, "dense/scores.csv"),
         output:
             networks=job.networks(),
             tables=job.tables("removals.csv", "scores.csv"),
         log:
-            f"{logs(job.pair)}/iterative/{job.batch.name}.log",
+            logs(job.pair, "iterative", f"{job.batch.name}.log"),
         benchmark:
-            f"{logs(job.pair)}/iterative/{job.batch.name}.benchmark.tsv"
+            logs(job.pair, "iterative", f"{job.batch.name}.benchmark.tsv")
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -60,7 +60,7 @@ for job in chain_jobs("iterative"):
             settings=lambda wildcards, job=job: settings("chains", job.pair, wildcards, job.batch),
             dense=subpath(input.weights, parent=True),
             out=lambda wildcards, job=job: job.folder.format(**wildcards),
-            work=lambda wildcards, job=job: work(job.pair).format(**wildcards) + "/iterative",
+            work=lambda wildcards, job=job: work(job.pair, "iterative").format(**wildcards),
         message:
             f"Iterative by {job.what}: {job.pair[1]} on {job.pair[0]}, replicate {{wildcards.replicate}}"
         shell:
@@ -74,13 +74,13 @@ for job in chain_jobs("one-shot-filters"):
         name:
             job.name
         input:
-            job.networks(replicate(job.pair) + "/one-shot"),
+            job.networks(replicate(job.pair, "one-shot")),
         output:
             job.networks(),
         log:
-            f"{logs(job.pair)}/one-shot-filters/{job.batch.name}.log",
+            logs(job.pair, "one-shot-filters", f"{job.batch.name}.log"),
         benchmark:
-            f"{logs(job.pair)}/one-shot-filters/{job.batch.name}.benchmark.tsv"
+            logs(job.pair, "one-shot-filters", f"{job.batch.name}.benchmark.tsv")
         conda:
             "../../envs/prunebench.yaml"
         threads: SUITE.threads
@@ -92,7 +92,7 @@ for job in chain_jobs("one-shot-filters"):
             settings=lambda wildcards, job=job: settings("chains", job.pair, wildcards, job.batch),
             networks=lambda wildcards, input: list(dict.fromkeys(map(os.path.dirname, input))),
             out=lambda wildcards, job=job: job.folder.format(**wildcards),
-            work=lambda wildcards, job=job: work(job.pair).format(**wildcards) + "/one-shot-filters",
+            work=lambda wildcards, job=job: work(job.pair, "one-shot-filters").format(**wildcards),
         message:
             f"Filters after one-shot by {job.what}: {job.pair[1]} on {job.pair[0]}, replicate {{wildcards.replicate}}"
         shell:

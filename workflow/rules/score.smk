@@ -34,11 +34,11 @@ for pair in PAIRS:
         name:
             f"rank_{pair[0]}_{pair[1]}"
         input:
-            scores=replicate(pair) + "/dense/scores.csv",
+            scores=replicate(pair, "dense/scores.csv"),
         output:
             rankings(pair),
         log:
-            f"{logs(pair)}/rank.log",
+            logs(pair, "rank.log"),
         localrule: True
         conda:
             "../../envs/prunebench.yaml"
@@ -47,7 +47,7 @@ for pair in PAIRS:
             local_jobs=1,
         params:
             settings=json.dumps(job_settings.rank_job(SUITE, *pair)),
-            out=lambda wildcards, pair=pair: replicate(pair).format(**wildcards) + "/one-shot",
+            out=lambda wildcards, pair=pair: replicate(pair, "one-shot").format(**wildcards),
         message:
             f"Ranking the blocks of {pair[1]} on {pair[0]}, replicate {{wildcards.replicate}}"
         shell:
