@@ -4,4 +4,4 @@ The package knows nothing of Snakemake: every stage is a function from files to 
 and ``python -m prunebench`` runs each of them by hand.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
