@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from prunebench.cli import main
 from prunebench.config import Suite, parse, read
 from prunebench.costs import Cost, Costs, Work
 from prunebench.division import LONG_ENOUGH_MINUTES, TOO_LONG_MINUTES, advice
-from prunebench.plan import Estimate, longest_path, submitted
-from prunebench.planned import PlannedJob, planned_jobs
+from prunebench.plan import ATTEMPTS, Estimate, longest_path, submitted
+from prunebench.planned import RUNTIME_MINUTES, PlannedJob, planned_jobs
 from prunebench.rates import Clock, Duration
 from shared import REPOSITORY
 
@@ -116,7 +117,16 @@ def test_a_benchmark_that_cannot_be_read_is_named_and_left_out(folder: Path, cap
     (folder / job.benchmark).write_text("cut of")
     found = planned(capsys)
     assert any(job.benchmark in warning for warning in found["warnings"])
-    assert found["total"]["done"] == 0 and found["records"] == {}
+    assert found["total"]["done"] == 1 and found["records"] == {}
+
+
+def test_jobs_are_done_though_their_logs_are_gone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for job in planned_jobs(read(folder / "small.yaml")):
+        finish(folder, job, 60.0)
+    shutil.rmtree(folder / "logs")
+    found = planned(capsys)
+    assert found["total"]["done"] == found["total"]["jobs"]
+    assert found["total"]["cpu_hours"] == [0, 0, 0]
 
 
 def test_records_of_another_suite_count_where_the_hardware_is_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,16 +264,53 @@ def test_there_is_no_advice_where_jobs_are_as_many_as_may_run_at_once() -> None:
     assert advice(suite, Costs(suite), Clock("gpu"), at_once=20) is None
 
 
-def test_jobs_longer_than_their_rule_asks_for_are_told_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not planned(capsys)["warnings"]
-    large = {**CONTENT, "dense_training": {"epochs": 200_000}}
-    (folder / "small.yaml").write_text(yaml.safe_dump(large))
-    [warning] = planned(capsys)["warnings"]
-    assert (
-        warning.startswith("dense: jobs of up to")
-        and "rules ask for 240" in warning
-        and "--set-resources dense:runtime=" in warning
-    )
+@pytest.mark.parametrize(
+    ("config", "hardware"), [("config/config.yaml", "cpu"), ("config/config.yaml", "gpu"), ("config/paper-consensus.yaml", "gpu")]
+)
+@pytest.mark.parametrize("at_once", [8, 64, 1000])
+def test_advice_makes_jobs_fewer_or_longer(config: str, hardware: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    suite, clock = read(Path(config)), Clock(hardware)
+    costs = Costs(suite)
+    better = advice(suite, costs, clock, at_once)
+    now = [job for job in planned_jobs(suite) if not job.local]
+    median = statistics.median(clock.of(job, costs.of(job).work).seconds / 60 for job in now)
+    if better is not None:
+        assert better["jobs"] < len(now) or better["median_minutes"] > median
+        # Smaller numbers, down to the config's own, would divide the work in another way.
+        for key, mine in suite.jobs.model_dump().items():
+            if better[key] > mine:
+                less = {**{name: better[name] for name in suite.jobs.model_dump()}, key: better[key] - 1}
+                divided = suite.model_copy(update={"jobs": suite.jobs.model_copy(update=less)})
+                assert len([job for job in planned_jobs(divided) if not job.local]) > better["jobs"]
+
+
+@pytest.mark.parametrize(("times", "attempt"), [(0.8, None), (2.0, 2), (5.0, 3), (9.0, 4), (12.0, None)])
+def test_of_jobs_longer_than_their_rule_asks_for_it_is_said_whether_retries_end_them(
+    folder: Path, capsys: pytest.CaptureFixture[str], times: float, attempt: int | None
+) -> None:
+    def dense(epochs: int) -> dict[str, Any]:
+        large = {**CONTENT, "dense_training": {"epochs": epochs}}
+        (folder / "small.yaml").write_text(yaml.safe_dump(large))
+        return planned(capsys)
+
+    asked = RUNTIME_MINUTES["dense"]
+    of_epochs = row(dense(100_000), "dense")["longest_minutes"] / 100_000
+    warnings = dense(round(times * asked / of_epochs))["warnings"]
+    if times < 1:
+        assert not warnings
+        return
+    [warning] = warnings
+    assert warning.startswith("dense: jobs of up to") and f"ask a cluster for {asked}" in warning
+    if attempt:
+        assert f"ends in attempt {attempt} of {ATTEMPTS}" in warning
+    else:
+        assert f"together have {10 * asked}" in warning and "started again" in warning and "--hardware gpu" in warning
+
+
+def test_attempts_are_those_of_the_profile() -> None:
+    profile = yaml.safe_load((REPOSITORY / "slurm/profile.yaml").read_text())
+    assert profile["retries"] + 1 == ATTEMPTS
 
 
 def test_the_text_says_what_the_json_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ TOO_LONG_MINUTES = 240
 
 
 def advice(suite: Suite, costs: Costs, clock: Clock, at_once: int) -> dict[str, Any] | None:
-    """How work should be divided so that the median job lasts ten minutes; None where the config cannot do better.
+    """How work should be divided so that the median job lasts ten minutes; None if that made neither fewer nor longer jobs.
 
     The numbers are the smallest with which the median job that follows chains, and the median job that evaluates, is long enough,
     as far as no job takes more than four hours (or than the longest does now) and there are no fewer jobs than can run at once.
@@ -56,14 +56,22 @@ def advice(suite: Suite, costs: Costs, clock: Clock, at_once: int) -> dict[str, 
             return max(minutes(value)) > most_minutes or len(minutes(value)) * suite.replicates < least_jobs
 
         first, beyond = _first(long_enough, values), _first(too_far, values)
-        return values[max(0, min(first, beyond - 1, len(values) - 1))]
+        found = minutes(values[max(0, min(first, beyond - 1, len(values) - 1))])
+
+        def as_good(value: int) -> bool:
+            return len(minutes(value)) <= len(found) and statistics.median(minutes(value)) >= statistics.median(found)
+
+        # There may be no more chains to put together, and larger numbers the same as smaller ones.
+        return values[_first(as_good, values)]
 
     wanted = Jobs(
         chains_per_job=best(SCHEDULES, "chains_per_job"), chains_per_evaluation=best(["evaluate"], "chains_per_evaluation")
     )
     if wanted == suite.jobs:
         return None
-    after = _minutes(suite.model_copy(update={"jobs": wanted}), costs, clock)
+    before, after = (_minutes(suite.model_copy(update={"jobs": jobs}), costs, clock) for jobs in (suite.jobs, wanted))
+    if len(after) >= len(before) and statistics.median(after) <= statistics.median(before):
+        return None
     return {**wanted.model_dump(), "jobs": len(after), "median_minutes": statistics.median(after), "longest_minutes": max(after)}
 
 

@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from prunebench.costs import Cost, Costs
 from prunebench.division import LONG_ENOUGH_MINUTES, advice
 from prunebench.errors import PrunebenchError
 from prunebench.planned import RUNTIME_MINUTES, STAGES, PlannedJob, planned_jobs
-from prunebench.rates import Benchmark, Clock, Duration, Record, ran_on, records_of
+from prunebench.rates import Clock, Duration, Record, ran_on, records_of
 
 OVERHEAD_SECONDS = 30
 """What a job on a cluster waits for at most beside its queue: submission, start, and the next look at its state."""
 WITHOUT_GPU = ("deliver",)
+ATTEMPTS = 4
+"""The first and the retries of the profile for SLURM; a rule asks at each for as many times what it asks for first."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,14 @@ def estimates(suite: Suite, costs: Costs, clock: Clock, records: Sequence[Record
     found = []
     for job in planned_jobs(suite):
         cost = costs.of(job)
-        done = is_done(job, recorded.get(job.log), folder)
+        done = is_done(job, folder)
         known = recorded.get(job.log) if done else None
         found.append(Estimate(job, cost, Duration(known.seconds, 1.0) if known else clock.of(job, cost.work), done))
     return found
 
 
-def is_done(job: PlannedJob, benchmark: Benchmark | None, folder: Path) -> bool:
-    """Whether a job's files are there, its benchmark among them."""
-    # Looked at first, since thousands of jobs that have not run have tens of thousands of files.
-    if job.benchmark and benchmark is None:
-        return False
+def is_done(job: PlannedJob, folder: Path) -> bool:
+    """Whether a job's results are there; its log and its benchmark may be gone."""
     return all((folder / output).exists() for output in job.outputs)
 
 
@@ -197,7 +197,7 @@ def summary(suite: Suite, some: Sequence[Estimate], clock: Clock, at_once: int, 
         "start_seconds": clock.start,
         "rates": {name: {**vars(rate), "share": shares[name]} for name, rate in clock.rates.items()},
         "records": {name: len(factors) for name, factors in clock.factors.items() if name in STAGES},
-        "warnings": [*notes, *_too_long(on_cluster)],
+        "warnings": [*notes, *_too_long(on_cluster, clock.hardware)],
     }
 
 
@@ -220,19 +220,30 @@ def _row(stage: str, some: Sequence[Estimate], suite: Suite, clock: Clock) -> di
     }
 
 
-def _too_long(some: Iterable[Estimate]) -> list[str]:
-    """A line on each stage whose jobs take longer than their rule asks for."""
+def _too_long(some: Iterable[Estimate], hardware: str) -> list[str]:
+    """A line on each stage whose jobs take longer than their rule asks for, on a cluster that ends them then."""
     longest: dict[str, Estimate] = {}
     for each in some:
         asked = RUNTIME_MINUTES.get(each.job.stage, math.inf)
         if each.duration.seconds / 60 > asked and each.left > getattr(longest.get(each.job.stage), "left", 0.0):
             longest[each.job.stage] = each
-    return [
-        f"{stage}: jobs of up to {each.duration.seconds / 60:.0f} minutes, but rules ask for {RUNTIME_MINUTES[stage]}. A retry asks "
-        "for more and goes on from checkpoints; to save it: "
-        f"--set-resources {each.job.rule}:runtime={2 * each.duration.seconds / 60:.0f} and so on"
-        for stage, each in longest.items()
-    ]
+    # Each attempt goes on where the one before was ended: 1, 1 + 2, 1 + 2 + 3 ... times what is asked for first.
+    within = list(accumulate(range(1, ATTEMPTS + 1)))
+    lines = []
+    for stage, each in longest.items():
+        minutes, asked = each.duration.seconds / 60, RUNTIME_MINUTES[stage]
+        line = f"{stage}: jobs of up to {minutes:.0f} minutes, but rules ask a cluster for {asked}. "
+        if minutes <= within[-1] * asked:
+            attempt = next(number for number, times in enumerate(within, start=1) if minutes <= times * asked)
+            line += f"Retries ask for more and go on from checkpoints: such a job ends in attempt {attempt} of {ATTEMPTS}"
+        else:
+            less = "Smaller jobs" if hardware == "gpu" else "A GPU (--hardware gpu) or smaller jobs"
+            line += (
+                f"All {ATTEMPTS} attempts together have {within[-1] * asked}: such a job fails, and goes on when the run is started "
+                f"again. {less} take less"
+            )
+        lines.append(line)
+    return lines
 
 
 def text(found: dict[str, Any]) -> str:
