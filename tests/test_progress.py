@@ -13,6 +13,7 @@ import pytest
 
 from helpers import OneKwh, architecture, chain_job, dense_job, evaluate_job, random_network, score_job
 from prunebench import evaluating, progress, stages
+from prunebench.cli import main
 from prunebench.errors import PrunebenchError
 from prunebench.jobs import RankJob
 from prunebench.models.files import save_network
@@ -29,13 +30,13 @@ def quick_meter(monkeypatch: pytest.MonkeyPatch) -> None:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[Report]:
     """Every report that is written."""
     reports: list[Report] = []
-    real = progress.write_json
+    real = progress.write_report
 
-    def write(path: Path, content: dict[str, Any]) -> None:
-        reports.append(Report.model_validate(content))
-        real(path, content)
+    def write(path: Path, report: Report) -> None:
+        reports.append(report)
+        real(path, report)
 
-    monkeypatch.setattr(progress, "write_json", write)
+    monkeypatch.setattr(progress, "write_report", write)
     return reports
 
 
@@ -49,6 +50,14 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages.score(score_job({"cka": 1}), folder / "dense", folder / "dense" / "scores.csv", folder / "dense" / "scoring.json")
     rank(RankJob(version="1", criteria={"cka": 1}), folder / "dense" / "scores.csv", folder / "one-shot")
     return folder
+
+
+def begun(work: Path) -> Path:
+    """The progress file of a job that has just begun."""
+    now = time.time()
+    report = Report(stage="dense", work=work.name, started=now, updated=now, alive_seconds=1, host="h", pid=1)
+    progress.write_report(file_of(work), report)
+    return file_of(work)
 
 
 def test_a_one_shot_chain_says_its_steps_epochs_and_accuracy(dense: Path, tmp_path: Path, said: list[Report]) -> None:
@@ -191,6 +200,57 @@ def test_no_job_fails_by_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
             progress.at("epoch", 1, 3)
         assert file_of(tmp_path).read_bytes() == before
     assert not file_of(tmp_path).exists()
+
+
+def test_writing_neither_lists_the_folder_nor_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All jobs of a suite share the folder, and write every few seconds."""
+    for number in range(20):
+        progress.write_report(file_of(tmp_path / ".work" / str(number)), progress.read_report(begun(tmp_path)))
+    calls: list[str] = []
+    real = {name: getattr(os, name) for name in ("listdir", "scandir", "fsync")}
+
+    def counted(name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            calls.append(name)
+            return real[name](*arguments)
+
+        return call
+
+    with recorded(tmp_path / ".work" / "a", "dense", quiet=True):
+        with monkeypatch.context() as patch:
+            for name in real:
+                patch.setattr(os, name, counted(name))
+            progress.at("epoch", 2, 3)
+        assert calls == []
+        assert words(read_report(file_of(tmp_path / ".work" / "a")).at) == "epoch 2/3"
+
+
+def test_what_a_killed_write_left_goes_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = file_of(tmp_path).parent
+    with monkeypatch.context() as patch:
+        # As a kill leaves it: nothing is put in order.
+        patch.setattr(os, "replace", lambda *paths: None)
+        patch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
+        begun(tmp_path)
+    assert [path.name for path in folder.iterdir()] != []
+    with recorded(tmp_path, "dense"):
+        assert list(folder.iterdir()) == [file_of(tmp_path)]
+    assert list(folder.iterdir()) == []
+
+
+def test_chains_of_a_job_say_when_the_job_began(tmp_path: Path, said: list[Report], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The share done is the job's too, so that both tell how long it will take."""
+    chains = {name: {"criterion": name} for name in ("cka", "random")}
+    common = chain_job("one-shot", "cka", {"blocks": 1}).model_dump(mode="json", exclude_none=True, exclude={"criterion"})
+    job = {"common": {**common, "replicate": 0}, "chains": chains}
+    monkeypatch.setattr(stages, "one_shot", lambda *arguments: time.sleep(0.01))
+    places = {"dense": tmp_path, "out": tmp_path / "out/one-shot", "work": tmp_path / ".work"}
+    options = [text for name, path in places.items() for text in (f"--{name}", str(path))]
+    before = time.time()
+    main(["one-shot", "--settings", json.dumps(job), *options])
+    assert {report.work for report in said} == {"cka", "random"}
+    [started] = {report.started for report in said}
+    assert before <= started <= min(report.updated for report in said)
 
 
 def test_a_corrupt_file_is_named_and_no_hindrance(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,11 +62,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _at_work(folder: Path, stage: str, quiet: bool = False) -> Iterator[None]:
+def _at_work(folder: Path, stage: str, quiet: bool = False, started: float | None = None) -> Iterator[None]:
     """Hold a work folder and keep a progress file (``prunebench.progress.recorded``)."""
     from prunebench.progress import recorded
 
-    with _alone_in(folder), recorded(folder, stage, quiet):
+    with _alone_in(folder), recorded(folder, stage, quiet, started):
         yield
 
 
@@ -141,12 +142,13 @@ def _follow(options: argparse.Namespace, kind: type[C], follow: Callable[[Module
     """Follow the chains of a job, one after the other, each in folders of its own."""
     from prunebench.jobs import ChainsJob, read_job
 
+    started = time.time()
     jobs = read_job(ChainsJob, options.settings).each(kind)
     _threads(next(iter(jobs.values())).threads)
     from prunebench import progress, stages
 
     for number, (name, job) in enumerate(jobs.items(), start=1):
-        with _at_work(options.work / name, options.out.name):
+        with _at_work(options.work / name, options.out.name, started=started):
             progress.at("chain", number, len(jobs), name if len(jobs) > 1 else "")
             follow(stages, job, options.out / name, options.work / name)
 

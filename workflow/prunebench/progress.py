@@ -7,6 +7,7 @@ nothing of it enters a result.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import threading
@@ -18,7 +19,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prunebench.artifacts import read_json, write_json
+from prunebench.artifacts import SCHEMA, read_json
 from prunebench.errors import PrunebenchError
 
 FOLDER = ".progress"
@@ -109,20 +110,36 @@ def read_report(path: Path) -> Report:
         raise PrunebenchError(f"{path}: {error.errors()[0]['msg']} in {error.errors()[0]['loc']}") from None
 
 
+def write_report(path: Path, report: Report) -> None:
+    """Write a progress file whole, or not.
+
+    Unlike a result, it may be lost with the machine; and whoever writes it often must not list a folder that thousands share. So
+    the temporary has one name for all attempts, each of which writes over what a killed one left.
+    """
+    text = json.dumps({"schema": SCHEMA, **report.model_dump(mode="json")}, indent=1, allow_nan=False)
+    temporary = path.with_name(f".{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 class _Keeper:
     """Keeps the file of a job.
 
     A job that times the machine (``quiet``) has no thread: it writes when it says something, between timings.
     """
 
-    def __init__(self, work: Path, stage: str, quiet: bool) -> None:
+    def __init__(self, work: Path, stage: str, quiet: bool, started: float | None) -> None:
         self.path = file_of(work)
         self.quiet = quiet
         now = time.time()
         self.report = Report(
             stage=stage,
             work=key_of(work)[1],
-            started=now,
+            started=now if started is None else started,
             updated=now,
             alive_seconds=3600.0 if quiet else 6 * SIGN_OF_LIFE_SECONDS,
             attempt=self._earlier() + 1,
@@ -151,10 +168,8 @@ class _Keeper:
     def write(self) -> None:
         """Write the file, or not: no job may fail, or its last words be lost, because a disk is full or a file system is away."""
         self.changed = False
-        # The schema's number is put in front by write_json.
-        content = self.report.model_copy(update={"updated": time.time()}).model_dump(mode="json")
-        with suppress(OSError, PrunebenchError):
-            write_json(self.path, content)
+        with suppress(OSError):
+            write_report(self.path, self.report.model_copy(update={"updated": time.time()}))
 
     def _keep(self) -> None:
         written = time.monotonic()
@@ -185,16 +200,17 @@ _keeper: _Keeper | None = None
 
 
 @contextmanager
-def recorded(work: Path, stage: str, quiet: bool = False) -> Iterator[None]:
+def recorded(work: Path, stage: str, quiet: bool = False, started: float | None = None) -> Iterator[None]:
     """Keep a progress file as long as a job works in a folder.
 
     Args:
         work: The job's own work folder.
         stage: The command.
         quiet: Nothing else may run meanwhile, not even now and then, since the job times the machine.
+        started: When the job began, in seconds since 1970, if it was at work in other folders before.
     """
     global _keeper
-    keeper = _keeper = _Keeper(work, stage, quiet)
+    keeper = _keeper = _Keeper(work, stage, quiet, started)
     keeper.start()
     try:
         yield
