@@ -421,6 +421,14 @@ def test_run_asks_for_what_the_rules_need(tmp_path: Path) -> None:
     assert not made.cancelled()
 
 
+def test_names_of_jobs_hold_the_suite(tmp_path: Path) -> None:
+    """By them `prunebench watch` tells apart the suites that share a folder."""
+    made = stand_in(tmp_path)
+    run = made.run("--config", "suite=mine")
+    assert run.returncode == 0, run.stdout
+    assert set(made.jobs()) == {"prunebench-plain-mine", "prunebench-trained-mine-a", "prunebench-measured-mine"}
+
+
 @pytest.mark.parametrize(
     ("fate", "words"),
     [

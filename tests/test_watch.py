@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import pytest
 import yaml
 from rich.console import Console
 
-from prunebench import watch as watching
 from prunebench import watch_view
 from prunebench.artifacts import write_json, write_text
 from prunebench.cli import main
@@ -93,11 +91,12 @@ def report(work: Path | str, ago: float = FRESH, started: float = 100.0, **conte
     write_json(path, Report.model_validate({**told, "work": str(Path("digits/resnet20") / work), **content}).model_dump())
 
 
-def squeue(tmp_path: Path, *lines: str, status: int = 0) -> None:
-    """Put a squeue on the path that says these lines."""
+def squeue(tmp_path: Path, *lines: str, words: str = "", status: int = 0) -> None:
+    """Put a squeue on the path that says these lines, and these words on standard error."""
     path = tmp_path / "bin" / "squeue"
     write_text(tmp_path / "queue", "".join(f"{line}\n" for line in lines))
-    path.write_text(f"#!/bin/sh\nwhile read -r line; do echo \"$line\"; done <'{tmp_path / 'queue'}'\nexit {status}\n")
+    said = f"echo '{words}' >&2\n" if words else ""
+    path.write_text(f"#!/bin/sh\nwhile read -r line; do echo \"$line\"; done <'{tmp_path / 'queue'}'\n{said}exit {status}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
@@ -137,6 +136,42 @@ def test_results_that_were_deleted_are_not_done_though_their_benchmark_is_there(
     assert seen(watch, "one-shot", 0, "cka").state == "waiting"
 
 
+@pytest.mark.parametrize("stage", ["dense", "score", "one-shot", "iterative", "evaluate", "measure"])
+def test_not_everything_is_done_if_one_file_is_missing(watch: Watch, stage: str) -> None:
+    """Also where all was there when it was last looked."""
+    finish(*watch.jobs)
+    assert watch.look().finished
+    short = next(each for each in watch.jobs if each.stage == stage)
+    last = Path(short.outputs[-1])
+    last.rename(f"{last}.corrupt")
+    for looking in (watch, Watch(watch.suite)):
+        snapshot = looking.look()
+        assert not snapshot.finished
+        assert [each.job.log for each in snapshot.of("waiting") if each.job.dataset] == [short.log]
+        assert "everything is done" not in text_of(snapshot)
+
+
+def test_a_suite_that_got_an_operating_point_is_not_done(watch: Watch) -> None:
+    finish(*watch.jobs)
+    grown = Watch(parse({**CONFIG, "operating_points": [{"blocks": 1}, {"blocks": 2}, {"blocks": 3}]}, "test"))
+    waiting = {each.job.stage for each in grown.look().of("waiting")}
+    assert waiting == {"one-shot", "iterative", "evaluate", "collect", "tables", "figures"}
+    finish(*(each for each in grown.jobs if each.dataset))
+    assert {each.job.stage for each in grown.look().of("done")} >= {"one-shot", "iterative", "evaluate"}
+
+
+def test_tables_are_not_done_when_a_job_ran_again_after_them(watch: Watch) -> None:
+    finish(*watch.jobs)
+    again = job(watch, "evaluate", 1)
+    later = time.time() + 60
+    # Its log and its results were there before, so that no folder changes.
+    os.utime(str(again.benchmark), (later, later))
+    assert {each.job.stage for each in watch.look().of("waiting")} == {"collect", "tables", "figures"}
+    for each in watch.jobs[-3:]:
+        os.utime(each.outputs[0], (later, later))
+    assert watch.look().finished
+
+
 def test_tables_of_a_suite_that_has_grown_are_not_done(watch: Watch) -> None:
     finish(*watch.jobs)
     grown = Watch(parse({**CONFIG, "replicates": 3}, "test"))
@@ -144,8 +179,8 @@ def test_tables_of_a_suite_that_has_grown_are_not_done(watch: Watch) -> None:
     new = [each for each in grown.jobs if each.replicate == 2]
     finish(*new)
     later = time.time() + 60
-    for each in new:
-        os.utime(Path(each.log).parent, (later, later))
+    for each in filter(None, (each.benchmark for each in new)):
+        os.utime(each, (later, later))
     assert {each.job.stage for each in grown.look().of("waiting")} == {"collect", "tables", "figures"}
     for each in grown.jobs[-3:]:
         for output in each.outputs:
@@ -242,14 +277,14 @@ def test_a_job_of_several_chains_is_at_the_one_that_spoke_last() -> None:
 
 
 def test_slurm(watch: Watch, tmp_path: Path, folder: Path) -> None:
-    here = f"node1|prunebench-one_shot_cka_digits_resnet20-0|{folder}"
+    here = f"node1|prunebench-one_shot_cka_digits_resnet20-small-0|{folder}"
     squeue(
         tmp_path,
         f"1|RUNNING|None|1:00|4:00:00|{here}",
-        f"2|PENDING|Resources|0:00|4:00:00||my-lab-one_shot_cka_digits_resnet20-1|{folder}",
-        f"3|PENDING|Priority|0:00|4:00:00||prunebench-dense-small_digits_resnet20_1|{folder}",
-        f"4|RUNNING|None|0:10|4:00:00|node2|prunebench-iterative_cka_digits_resnet20-0|{folder}",
-        "5|PENDING|Priority|0:00|1:00||prunebench-score-small_digits_resnet20_1|/another/folder",
+        f"2|PENDING|Resources|0:00|4:00:00||my-lab-one_shot_cka_digits_resnet20-small-1|{folder}",
+        f"3|PENDING|Priority|0:00|4:00:00||prunebench-dense-small-small_digits_resnet20_1|{folder}",
+        f"4|RUNNING|None|0:10|4:00:00|node2|prunebench-iterative_cka_digits_resnet20-small-0|{folder}",
+        "5|PENDING|Priority|0:00|1:00||prunebench-score-small-small_digits_resnet20_1|/another/folder",
         "6|RUNNING|None|0:10|1:00|node2||/another/folder",
     )
     report("replicate0/one-shot/cka", slurm_job="1")
@@ -270,18 +305,32 @@ def test_slurm(watch: Watch, tmp_path: Path, folder: Path) -> None:
 
 def test_a_job_that_slurm_has_just_started_again_is_starting(watch: Watch, tmp_path: Path, folder: Path) -> None:
     report("replicate0/iterative/cka", slurm_job="7", ago=LONG)
-    squeue(tmp_path, f"8|RUNNING|None|0:10|4:00:00|node2|prunebench-iterative_cka_digits_resnet20-0|{folder}")
+    squeue(tmp_path, f"8|RUNNING|None|0:10|4:00:00|node2|prunebench-iterative_cka_digits_resnet20-small-0|{folder}")
     found = seen(watch, "iterative")
     assert (found.state, found.note) == ("running", "starting")
     assert "node2, job 8, RUNNING" in text_of(watch.look())
 
 
-def test_a_squeue_that_fails_is_noted(watch: Watch, tmp_path: Path) -> None:
-    squeue(tmp_path, status=1)
+@pytest.mark.parametrize("other", ["large", "my-small", "small-2"])
+def test_jobs_of_another_suite_in_the_same_folder_are_not_this_ones(
+    watch: Watch, tmp_path: Path, folder: Path, other: str
+) -> None:
+    theirs = [name_of(each, other) for each in Watch(parse({**CONFIG, "suite": other}, "test")).jobs]
+    squeue(tmp_path, *(f"{number}|PENDING|Priority|0:00|1:00||prunebench-{name}|{folder}" for number, name in enumerate(theirs)))
+    assert {each.state for each in watch.look().seen} == {"waiting"}
+    mine = Watch(parse({**CONFIG, "suite": other}, "test"))
+    assert {each.state for each in mine.look().seen} == {"queued"}
+
+
+@pytest.mark.parametrize(
+    ("words", "note"), [("", "squeue failed: exit code 1"), ("one\nslurm: down", "squeue failed: slurm: down")]
+)
+def test_a_squeue_that_fails_is_noted(watch: Watch, tmp_path: Path, words: str, note: str) -> None:
+    squeue(tmp_path, words=words, status=1)
     snapshot = watch.look()
     assert snapshot.queue is None
-    assert [note for note in snapshot.notes if note.startswith("squeue failed")]
-    assert "Note: squeue failed" in text_of(snapshot)
+    assert snapshot.notes == [note]
+    assert f"Note: {note}\n" in text_of(snapshot)
 
 
 def test_names_in_the_queue_are_of_one_job_each(watch: Watch) -> None:
@@ -334,7 +383,7 @@ def test_a_corrupt_progress_file_is_noted_and_the_others_are_shown(watch: Watch,
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_view_fits(watch: Watch, width: int, tmp_path: Path, folder: Path) -> None:
-    squeue(tmp_path, f"1|PENDING|Resources|0:00|4:00:00||prunebench-one_shot_cka_digits_resnet20-0|{folder}")
+    squeue(tmp_path, f"1|PENDING|Resources|0:00|4:00:00||prunebench-one_shot_cka_digits_resnet20-small-0|{folder}")
     finish(job(watch, "dense", 0), job(watch, "dense", 1))
     at = [Level(level="draw", number=2, of=2), Level(level="step", number=2, of=4, name="flops54_6")]
     for name in ("one-shot/random", "one-shot/cka", "iterative/cka"):
@@ -408,46 +457,49 @@ def large() -> Suite:
     return parse({**CONFIG, **changes, "jobs": {"chains_per_evaluation": 1}, "evaluations": ["accuracy"]}, "test")
 
 
-@pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """How often each folder is listed; everything else that asks for a file fails."""
-    counts: Counter[str] = Counter()
-    real = os.scandir
+def looked(watch: Watch) -> tuple[Snapshot, Counter[str], Counter[str]]:
+    """What a look finds, how often it lists each folder, and how often it asks for each file."""
+    listed: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
 
-    def scandir(folder: Any = ".") -> Any:
-        counts[str(folder)] += 1
-        return real(folder)
+    def counted(real: Any, counts: Counter[str]) -> Any:
+        def call(path: Any = ".", *arguments: Any, **options: Any) -> Any:
+            # Others, such as pytest's threads and imports, ask for absolute paths.
+            if isinstance(path, str | Path) and not os.path.isabs(path):  # noqa: PTH117
+                counts[str(path)] += 1
+            return real(path, *arguments, **options)
 
-    def refuse(*arguments: Any, **options: Any) -> Any:
-        raise AssertionError(f"stat of {arguments}")
+        return call
 
-    monkeypatch.setattr(watching.os, "scandir", scandir)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "stat", refuse)
-        patch.setattr(Path, "exists", refuse)
-        yield counts
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", counted(os.scandir, listed))
+        patch.setattr(os, "stat", counted(os.stat, asked))
+        snapshot = watch.look()
+    return snapshot, listed, asked
 
 
-def test_ten_thousand_jobs_are_found_by_listing_folders(listed: Counter[str]) -> None:
+def test_ten_thousand_jobs_are_found_by_listing_folders() -> None:
     watch = Watch(large())
     assert len(watch.jobs) > 8000
-    snapshot = watch.look()
+    snapshot, listed, asked = looked(watch)
     assert {each.state for each in snapshot.seen} == {"waiting"}
-    assert listed == {".": 1}
-    # With all logs of ten replicates, what is there is listed, each folder once.
+    assert (listed, asked) == ({".": 1}, {})
+    # With all files of ten replicates, what is there is listed, each folder once.
     for each in watch.jobs:
         if each.replicate is not None and each.replicate < 10:
-            for path in filter(None, [each.log, each.benchmark]):
+            for path in filter(None, [each.log, each.benchmark, *each.outputs]):
                 os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
                 open(path, "a").close()
-            os.makedirs(os.path.dirname(each.outputs[0]), exist_ok=True)  # noqa: PTH103, PTH120
-            open(each.outputs[0], "a").close()
-    listed.clear()
-    snapshot = watch.look()
+    snapshot, listed, asked = looked(watch)
     assert len(snapshot.of("done")) > 350
     assert set(listed.values()) == {1}
     assert all(os.path.isdir(each) for each in listed), "none below one that is not there"  # noqa: PTH112
+    assert not asked
+    # What was whole is not looked through again as long as jobs are left.
+    again, listed, asked = looked(watch)
+    assert len(again.of("done")) == len(snapshot.of("done"))
     assert listed.total() < len(snapshot.of("done"))
+    assert not asked
 
 
 def test_torch_is_not_imported(folder: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class SlurmJob:
     Attributes:
         reason: Why it waits: ``Resources``, ``Priority`` ...
         elapsed: As SLURM writes it, ``1-02:03:04``, as is ``limit``.
-        name: Which job of the workflow it is, as our executor says it: ``<prefix>-<rule>-<values of wildcards>``.
+        name: Which job of the workflow it is, as our executor says it: ``<prefix>-<rule>-<suite>-<values of wildcards>``.
         folder: Its working directory.
     """
 
@@ -80,7 +80,8 @@ class Queue:
                 ["squeue", "--me", "--noheader", "-o", FORMAT], capture_output=True, text=True, timeout=20, check=True
             )
         except subprocess.CalledProcessError as error:
-            self.jobs, self.note = None, f"squeue failed: {(error.stderr or '').strip().splitlines()[-1:] or error.returncode}"
+            said = (error.stderr or "").strip().splitlines() or [f"exit code {error.returncode}"]
+            self.jobs, self.note = None, f"squeue failed: {said[-1]}"
         except (OSError, subprocess.TimeoutExpired) as error:
             self.jobs, self.note = None, f"squeue failed: {error}"
         else:

@@ -143,11 +143,20 @@ class Watch:
         self.jobs = planned_jobs(suite)
         self.queue = Queue(Path())
         self._places = [(keys_of(job, suite.suite), name_of(job, suite.suite)) for job in self.jobs]
+        self._whole: set[str] = set()
         self._seconds: dict[str, float | None] = {}
         self._accuracies: dict[str, float | None] = {}
 
     def look(self) -> Snapshot:
-        """What every job is doing now."""
+        """What every job is doing now; that everything is done is said after a look at every file."""
+        known = bool(self._whole)
+        snapshot = self._look()
+        if snapshot.finished and known:
+            self._whole.clear()
+            return self._look()
+        return snapshot
+
+    def _look(self) -> Snapshot:
         now, files = time.time(), Listing()
         self.queue.look()
         reports, notes = read_reports(self.suite.suite, files)
@@ -161,7 +170,7 @@ class Watch:
             told = [reports[key] for key in keys if key in reports]
             report = max(told, key=lambda each: each.updated, default=None)
             found = self._see(job, report, queued.get(name), files, now)
-            if job.dataset is None and found.state == "done" and not self._up_to_date(job, seen, files):
+            if job.dataset is None and found.state == "done" and not _up_to_date(job, seen, files):
                 found = Seen(job, "waiting")
             seen.append(found)
         return Snapshot(self.suite.suite, now, self._with_left(seen, now), self.queue.jobs, self._dense(seen), notes)
@@ -189,14 +198,19 @@ class Watch:
         return Seen(job, "waiting")
 
     def _done(self, job: PlannedJob, suspect: bool, files: Listing) -> bool:
-        """Whether its results are there.
+        """Whether its results are there, all of them.
 
-        Snakemake writes a benchmark when a job has succeeded, so that all jobs of a folder are known by one listing; that the
-        results were not deleted since is looked up no deeper than the chain's folder.
+        Every network has a folder. So of a job that was whole at an earlier look, the benchmark, which Snakemake writes when it
+        succeeds, and the chain's folder are enough.
         """
-        if suspect or job.benchmark is None or not files.has(job.benchmark):
-            return files.has_all(job.outputs)
-        return files.has("/".join(job.outputs[0].split("/")[:7]))
+        folder = "/".join(job.outputs[0].split("/")[:7])
+        if job.log in self._whole and not suspect and job.benchmark and files.has_all([job.benchmark, folder]):
+            return True
+        if files.has_all(job.outputs):
+            self._whole.add(job.log)
+            return True
+        self._whole.discard(job.log)
+        return False
 
     def _by_log(self, job: PlannedJob, now: float) -> Seen:
         """The state of a job of which there is a log alone."""
@@ -211,18 +225,6 @@ class Watch:
         if now - written < STARTING_SECONDS:
             return Seen(job, "running", note="starting")
         return Seen(job, "silent", note="its log ends without an error")
-
-    def _up_to_date(self, job: PlannedJob, others: list[Seen], files: Listing) -> bool:
-        """Whether a job on the whole suite came after all others: if not, its results are those of a smaller suite."""
-        if any(seen.state != "done" for seen in others):
-            return False
-        # A folder changes with the first log of a job, and a table is not older than what it is made from.
-        folders = {seen.job.log.rpartition("/")[0] for seen in others if seen.job.dataset is not None}
-        try:
-            changed = [Path(folder).stat().st_mtime for folder in folders if files.has(folder)]
-            return all(Path(output).stat().st_mtime >= max(changed, default=0.0) for output in job.outputs[:1])
-        except OSError:
-            return False
 
     def _with_left(self, seen: list[Seen], now: float) -> list[Seen]:
         """The same jobs with the time that each will take."""
@@ -274,6 +276,19 @@ class Watch:
         return self._accuracies[path]
 
 
+def _up_to_date(job: PlannedJob, others: list[Seen], files: Listing) -> bool:
+    """Whether a job on the whole suite came after all others: if not, its results are those of a smaller or an earlier suite."""
+    if any(seen.state != "done" for seen in others):
+        return False
+    # Snakemake writes a benchmark whenever a job has run.
+    benchmarks = (seen.job.benchmark for seen in others if seen.job.benchmark and files.has(seen.job.benchmark))
+    try:
+        made = Path(job.outputs[0]).stat().st_mtime
+        return all(Path(benchmark).stat().st_mtime <= made for benchmark in benchmarks)
+    except OSError:
+        return False
+
+
 def _with_time(seen: Seen, durations: Durations) -> Seen:
     # What runs where Snakemake runs takes seconds, and no record is kept of it.
     mean = 0.0 if seen.job.local else durations.mean(kind_of(seen.job))
@@ -302,12 +317,12 @@ def kind_of(job: PlannedJob) -> tuple[str, ...]:
 
 
 def name_of(job: PlannedJob, suite: str) -> str:
-    """A job's name in SLURM's queue, without the prefix: its rule and the values of its wildcards."""
+    """A job's name in SLURM's queue, without the prefix: its rule, the suite and the values of its wildcards."""
     values = [] if job.replicate is None else [str(job.replicate)]
     if job.rule == job.stage and job.dataset and job.model:
         # One rule for all experiments.
         values = [suite, job.dataset, job.model, *values]
-    return "-".join(filter(None, [job.rule, "_".join(values)]))
+    return "-".join(filter(None, [job.rule, suite, "_".join(values)]))
 
 
 def read_reports(suite: str, files: Listing) -> tuple[dict[str, Report], list[str]]:

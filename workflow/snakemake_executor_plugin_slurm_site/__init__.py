@@ -117,7 +117,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def run_job(self, job: Any) -> None:
         """Submit a job. In one of the parent's threads, so whatever goes wrong has to be told here."""
-        name = self.prefix + "-".join(filter(None, [job.name, get_job_wildcards(job)]))
+        # Suites that share a folder have rules of the same names.
+        suite = self.workflow.config.get("suite")
+        name = self.prefix + "-".join(filter(None, [job.name, suite, get_job_wildcards(job)]))
         log = self.slurm_logdir / f"rule_{job.name}" / get_job_wildcards(job) / "%j.log"
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
