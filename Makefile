@@ -7,7 +7,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 LOCK := results/.lock
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo report paper test test-all test-slurm slurm-up slurm-down bench lint lock schema readme clean
+.PHONY: help demo report paper test test-slow test-all test-slurm slurm-up slurm-down bench lint lock schema readme clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,8 +44,11 @@ test-slurm: $(INSTALLED) ## run the tests on a real SLURM, started on this machi
 	python tools/slurm_cluster.py install
 	pytest -m slurm
 
-test-all: test-slurm ## run every test, the slow ones and those on real data and on SLURM too
-	pytest -m "not slurm"
+test-slow: $(INSTALLED) ## run the tests that take long, those on real data too
+	pytest -m "slow and not slurm"
+
+test-all: $(INSTALLED) ## run every test; those on SLURM where it is installed (make test-slurm) and this is root
+	pytest
 
 slurm-up: ## start a real, throw-away SLURM on this machine (as root, Debian or Ubuntu)
 	$(PYTHON) tools/slurm_cluster.py up --install

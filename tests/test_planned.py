@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,24 @@ def test_the_jobs_are_those_that_snakemake_would_run(tmp_path: Path, name: str, 
         assert (told["runtime"] is None) == job.local == (job.stage in LOCAL)
     order = [STAGES.index(job.stage) for job in jobs]
     assert order == sorted(order)
+
+
+def test_jobs_of_different_experiments_share_no_work_folder(tmp_path: Path) -> None:
+    """One holds its folder while it is at work: others would wait for it, and lose their checkpoints to it."""
+    content = {
+        "suite": "two",
+        "replicates": 2,
+        "experiments": [{"dataset": "digits", "model": "resnet20"}, {"dataset": "digits", "model": "resnet32"}],
+        "schedules": {"one-shot": {"criteria": ["cka"]}, "iterative": {"criteria": ["cka"]}},
+        "operating_points": [{"blocks": 1}],
+        "oracle": {"epochs": 1},
+    }
+    config = tmp_path / "two.yaml"
+    config.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "snakemake", "-n", "-p", "--snakefile", str(REPOSITORY / "Snakefile"), "--nolock"]
+    command += ["--directory", str(tmp_path), "--configfile", str(config), "--cores", "1"]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=120, check=True)
+    told = re.findall(r"prunebench (dense|score|oracle) .* --work (\S+)", done.stdout + done.stderr)
+    assert len(told) == 3 * 2 * 2 == len(set(told))
+    jobs = planned_jobs(read(config))
+    assert set(told) == {(job.stage, str(job.work)) for job in jobs if job.stage in ("dense", "score", "oracle")}

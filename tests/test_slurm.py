@@ -144,6 +144,21 @@ def at_random(run: Run, moments: random.Random) -> Job:
     return next((other for other in run.jobs() if other.number == job.number), None) or run.running()
 
 
+def strike(run: Run, moments: random.Random, act: Callable[[Job], None], state: str) -> Job:
+    """Do something to a job at a random moment, until one is in the state that follows: it may have ended just before."""
+    job = at_random(run, moments)
+    for _ in range(5):
+        act(job)
+        for _ in range(50):
+            if state in states(run.cluster, job.number):
+                return job
+            if "COMPLETED" in states(run.cluster, job.number):
+                break
+            time.sleep(0.2)
+        job = run.running()
+    raise AssertionError(f"no job came to be {state}:\n{run.said()}")
+
+
 def states(cluster: Cluster, number: str) -> str:
     """All states that accounting has of a job, in order; a requeued one has several."""
     return cluster.run("sacct", "--duplicates", "-X", "-n", "-P", "-o", "State", "-j", number)
@@ -161,10 +176,8 @@ def test_undisturbed(cluster: Cluster, undisturbed: dict[str, bytes], tmp_path: 
 
 def test_a_person_cancels_a_job(cluster: Cluster, undisturbed: dict[str, bytes], tmp_path: Path, moments: random.Random) -> None:
     run = Run(cluster, make_clone(tmp_path / "clone"))
-    job = at_random(run, moments)
-    cluster.run("scancel", job.number)
+    strike(run, moments, lambda job: str(cluster.run("scancel", job.number)), "CANCELLED")
     run.ends_well(undisturbed)
-    assert "CANCELLED" in states(cluster, job.number) or "COMPLETED" in states(cluster, job.number)
 
 
 def test_a_time_limit_is_hit(cluster: Cluster, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
@@ -220,20 +233,13 @@ def test_the_controller_is_restarted(
 
 def test_a_job_is_preempted(cluster: Cluster, undisturbed: dict[str, bytes], tmp_path: Path, moments: random.Random) -> None:
     run = Run(cluster, make_clone(tmp_path / "clone"))
-    job = at_random(run, moments)
-    urgent = [
-        "sbatch",
-        "--parsable",
-        "--qos=urgent",
-        "--partition=gpu",
-        "--nodes=2",
-        "--exclusive",
-        "--time=2",
-        "--output=/dev/null",
-    ]
-    number = cluster.run(*urgent, "--wrap=sleep 5").strip()
-    waited(lambda: "COMPLETED" in states(cluster, number) or None, run)
-    assert "PREEMPTED" in states(cluster, job.number) or "COMPLETED" in states(cluster, job.number)
+
+    def take_its_place(job: Job) -> None:
+        options = ["--qos=urgent", "--partition=gpu", "--nodes=2", "--exclusive", "--time=2", "--output=/dev/null"]
+        number = cluster.run("sbatch", "--parsable", *options, "--wrap=sleep 5").strip()
+        waited(lambda: "COMPLETED" in states(cluster, number) or None, run)
+
+    strike(run, moments, take_its_place, "PREEMPTED")
     # As after the loss of a node: SLURM holds what it requeues for two minutes.
     for waiting in run.jobs("PENDING"):
         cluster.try_run("scontrol", "update", f"JobId={waiting.number}", "StartTime=now")
@@ -243,13 +249,15 @@ def test_a_job_is_preempted(cluster: Cluster, undisturbed: dict[str, bytes], tmp
 def test_snakemake_is_killed(cluster: Cluster, undisturbed: dict[str, bytes], tmp_path: Path, moments: random.Random) -> None:
     run = Run(cluster, make_clone(tmp_path / "clone"))
     at_random(run, moments)
+    # Not between two jobs: what is in the queue has to be found by the next run.
+    while not run.jobs():
+        run.running()
     run.process.kill()
     run.process.wait()
     left = run.jobs()
     run.start()
     run.ends_well(undisturbed)
-    if left:
-        assert "An earlier run left" in run.said()
+    assert "An earlier run left" in run.said() or all("COMPLETED" in states(cluster, job.number) for job in left)
 
 
 def test_the_disk_is_full(cluster: Cluster, undisturbed: dict[str, bytes], tmp_path: Path, moments: random.Random) -> None:
@@ -269,6 +277,7 @@ def test_the_disk_is_full(cluster: Cluster, undisturbed: dict[str, bytes], tmp_p
         while time.monotonic() < end and run.process.poll() is None and "FAILED" not in run.said()[number:]:
             time.sleep(0.5)
         ballast.unlink()
+        assert "FAILED" in run.said()[number:] and "disk full" in run.said()[number:], run.said()
         if run.wait() != 0:
             run.start()
         run.ends_well(undisturbed)

@@ -93,7 +93,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def perform(chosen: argparse.Namespace) -> int:
     """Do what the command line says; returns the exit code."""
-    if chosen.command != "status":
+    if chosen.command != "status" and not (chosen.command == "install" and not missing_packages()):
         require_root()
     if chosen.command == "install" or (chosen.command == "up" and chosen.install):
         if installed := install():

@@ -55,9 +55,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
             except BlockingIOError:
                 print(f"{folder}: another job is at work here; waiting for it to end", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            clear_temporaries(folder.rglob(".*"))
         except OSError as error:
             print(f"{folder}: this file system has no locks ({error}); see that no other job is at work here", flush=True)
+        else:
+            clear_temporaries(folder.rglob(".*"))
         yield
 
 

@@ -19,7 +19,7 @@ rule score:
     params:
         settings=lambda wildcards: settings("score", pair_of(wildcards), wildcards),
         network=subpath(input.weights, parent=True),
-        work=work("score"),
+        work=lambda wildcards: work(pair_of(wildcards), "score").format(**wildcards),
     message:
         "Scoring the blocks of {wildcards.model} on {wildcards.dataset}, replicate {wildcards.replicate}"
     shell:

@@ -171,9 +171,11 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 if not told:
                     self.logger.warning(f"{name} has to wait: {error}")
                 told = True
-            self.stopped.wait(self.workflow.executor_settings.init_seconds_before_status_checks)
-            # The controller may have taken the job though its answer was lost.
-            for job in (self._look() or {}).values():
+            # The controller may have taken the job though its answer was lost, so not again before it says what it has.
+            jobs = None
+            while jobs is None and not self.stopped.wait(self.workflow.executor_settings.init_seconds_before_status_checks):
+                jobs = self._look()
+            for job in (jobs or {}).values():
                 ours = job.name == name and job.number not in self.known and os.path.realpath(job.folder) == self.folder
                 if ours and job.state not in slurm.FINAL:
                     return job.number
@@ -234,7 +236,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         info.aux["lost"] = False
         if job.state in slurm.FINAL:
             return job.state
-        if job.state == "PENDING" and slurm.NEVER.search(job.reason) and job.reason != info.aux["told"]:
+        stays = job.state in slurm.HELD or (job.state == "PENDING" and slurm.NEVER.search(job.reason))
+        if stays and job.reason != info.aux["told"]:
             info.aux["told"] = job.reason
             self.logger.warning(
                 f"SLURM job {job.number} ({job.name}) will not start by itself: {job.reason}. "

@@ -18,13 +18,16 @@ FAILED = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVO
 # A requeued job passes through these, so they are final only if they stay.
 LOST = {"NODE_FAIL", "PREEMPTED"}
 FINAL = {"COMPLETED"} | FAILED | LOST
+# Pending by another name, until a person releases them.
+HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
 # What SLURM says when it is its own fault, or when the queue is full for now: to be asked again.
 LATER = re.compile(
-    r"unable to contact|connection refused|timed out|temporarily|try again|in standby|zero bytes|SubmitJob|MaxJobCount",
+    r"unable to contact|connection refused|timed out|temporarily|try again|in standby|zero bytes|SubmitJob|MaxJobCount"
+    r"|munge|authentication|configuration source|unexpected message|inactive or drain|i/o error",
     re.IGNORECASE,
 )
 # Why a pending job waits that nothing but a person can help.
-NEVER = re.compile(r"held|PartitionTimeLimit|PartitionNodeLimit|BadConstraints|PerJob|Invalid", re.IGNORECASE)
+NEVER = re.compile(r"held|PartitionTimeLimit|PartitionNodeLimit|BadConstraints|PerJob|Minutes|Invalid", re.IGNORECASE)
 
 
 class SlurmError(Exception):
@@ -133,7 +136,8 @@ def cancel_left(prefix: str, folder: str, seconds: float = 120, step: float = 2)
 
     def left() -> list[Job]:
         ours = [job for job in queue().values() if job.name.startswith(prefix) and os.path.realpath(job.folder) == folder]
-        return [job for job in ours if job.state not in FINAL]
+        # Snakemake may itself be at work in a job, whatever its name.
+        return [job for job in ours if job.state not in FINAL and job.number != os.environ.get("SLURM_JOB_ID")]
 
     found = [job.number for job in left()]
     if not found:
