@@ -137,7 +137,8 @@ class _Keeper:
     def _earlier(self) -> int:
         try:
             return read_report(self.path).attempt
-        except (PrunebenchError, OSError):
+        except Exception:
+            # Whatever is in the file, such as brackets without end (RecursionError), no job may fail by it.
             return 0
 
     def say(self, **changes: object) -> None:
@@ -153,7 +154,8 @@ class _Keeper:
         self.changed = False
         # The schema's number is put in front by write_json.
         content = self.report.model_copy(update={"updated": time.time()}).model_dump(mode="json")
-        with suppress(OSError, PrunebenchError):
+        # Also what JSON has no word for: an accuracy that is no number is ValueError.
+        with suppress(Exception):
             write_json(self.path, content)
 
     def _keep(self) -> None:
