@@ -408,6 +408,28 @@ def test_a_ranking_of_ones_own_needs_no_scores_and_no_knowledge_of_constraints(t
     assert [block for block, _ in read_ranking(ranking(path, BLOCKS, [6, 5, 4, 3, 2, 1]), BLOCKS)] == BLOCKS[::-1]
 
 
+def test_scores_kept_by_other_code_of_a_part_are_not_used(tmp_path: Path, made: Path) -> None:
+    """A file combines a file that combines a file: any edit makes other scores."""
+    names = ["outer", "middle", "inner"]
+    paths = [str(tmp_path / f"{name}.py") for name in names]
+    for name, path, parts in zip(names, paths, [(paths[1],), (paths[2], "cka"), ()], strict=True):
+        Path(path).write_text(
+            "from prunebench.criteria import Criterion\n"
+            f"ONE = Criterion('{name}', lambda probe: range(len(probe.blocks)), combines={parts})\n"
+        )
+    job = score_job({paths[0]: 1})
+
+    def identity() -> str:
+        return stages.scoring_identity(job, made / "dense", BLOCKS, [paths[0]])
+
+    seen = {identity()}
+    for path in paths:
+        with open(path, "a") as file:
+            file.write("# edited\n")
+        seen.add(identity())
+    assert len(seen) == 4
+
+
 @pytest.mark.parametrize(
     ("blocks", "ranks", "columns", "word"),
     [
