@@ -31,7 +31,7 @@ from helpers import (
 from prunebench import evaluating, pruning, scoring, scoring_progress, stages
 from prunebench.config import OperatingPoint
 from prunebench.data import load_splits
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.jobs import ChainJob, RankJob
 from prunebench.models.files import load_architecture, load_network, save_network
 from prunebench.pruning import count_for, read_ranking
@@ -406,6 +406,20 @@ def test_a_ranking_of_ones_own_needs_no_scores_and_no_knowledge_of_constraints(t
         ("2", "stage2.block2", ""),
     ]
     assert [block for block, _ in read_ranking(ranking(path, BLOCKS, [6, 5, 4, 3, 2, 1]), BLOCKS)] == BLOCKS[::-1]
+
+
+def test_only_a_ranking_of_the_users_own_may_lack_its_last_lines_end(tmp_path: Path, made: Path) -> None:
+    path = ranking(tmp_path / "ranking.csv", BLOCKS)
+    path.write_text(path.read_text().rstrip("\n"))
+    assert [block for block, _ in read_ranking(path, BLOCKS)] == BLOCKS
+    with pytest.raises(CorruptFile):
+        read_ranking(path, BLOCKS, ours=True)
+    # What is damaged is named, and is no file to set aside: the user's rule may make the same again.
+    for damage in (b"", b"block,rank\n\0", b"block,rank\nstage1.block1\n"):
+        path.write_bytes(damage)
+        with pytest.raises(PrunebenchError, match=rf"^{path}: corrupt, .*; the rule that makes it") as error:
+            stages.one_shot(chain_job("one-shot", "my_own", {"blocks": 1}), made / "dense", [path], tmp_path, tmp_path)
+        assert not isinstance(error.value, CorruptFile)
 
 
 def test_scores_kept_by_other_code_of_a_part_are_not_used(tmp_path: Path, made: Path) -> None:

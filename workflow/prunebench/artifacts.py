@@ -150,8 +150,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     write_atomically(path, write)
 
 
-def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Iterable[str], ours: bool = True) -> list[dict[str, str]]:
     """Read a CSV table as one dictionary of strings for each row and check that ``columns`` are there.
+
+    Args:
+        path: The file.
+        columns: What has to be there; others may be.
+        ours: Whether the package wrote it, which ends every line; programs of users may leave out the last line's end.
 
     Raises:
         CorruptFile: the file is no UTF-8 CSV table, a row has too few or many fields, or the last line does not end.
@@ -169,7 +174,7 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     if "\0" in text:
         # As a node leaves files that goes down while the system still holds their ends.
         raise CorruptFile(path, "not a CSV table (it holds zero bytes)")
-    if not text.endswith("\n"):
+    if not text or (ours and not text.endswith("\n")):
         # Cut within its last number, a table would still read well.
         raise CorruptFile(path, "truncated: its last line does not end" if text else "empty")
     missing = [column for column in columns if column not in header]
