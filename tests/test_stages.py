@@ -422,6 +422,21 @@ def test_only_a_ranking_of_the_users_own_may_lack_its_last_lines_end(tmp_path: P
         assert not isinstance(error.value, CorruptFile)
 
 
+@pytest.mark.parametrize("key", ["epochs", "removed", "history", "energy", "validation_accuracy", "identity"])
+def test_a_step_whose_record_lacks_what_others_read_is_made_again(
+    tmp_path: Path, made: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = chain_job("iterative", "last", {"blocks": 2}, fine_tuning={**TRAINING, "epochs_per_block": 1})
+    iterative(made, tmp_path, job)
+    path = tmp_path / ".work/draw0/step1/training.json"
+    whole = content(path)
+    path.write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
+    shutil.rmtree(tmp_path / ".work/draw0/step2")
+    iterative(made, tmp_path, job)
+    assert f"{path}: lacks {key} (see docs/data-contracts.md): making this step again" in capsys.readouterr().out
+    assert content(path)[key] == whole[key]
+
+
 def test_scores_kept_by_other_code_of_a_part_are_not_used(tmp_path: Path, made: Path) -> None:
     """A file combines a file that combines a file: any edit makes other scores."""
     names = ["outer", "middle", "inner"]

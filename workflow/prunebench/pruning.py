@@ -34,6 +34,8 @@ from prunebench.training import Run, train
 
 WEIGHTS = "weights.safetensors"
 FILES = (WEIGHTS, "training.json", "architecture.json")
+OF_TRAINING = ("identity", "epochs", "removed", "validation_accuracy", "history", "energy")
+"""What later steps and jobs read of a step's ``training.json``."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def is_finished(step: Step, identity: str, with_weights: bool = True) -> bool:
             load_network(step.folder)
         elif step.before and step.architecture != step.before.architecture.without(step.removed):
             return False
-        training = read_json(step.folder / "training.json", ["identity", "validation_accuracy"])
+        training = read_json(step.folder / "training.json", OF_TRAINING)
     except PrunebenchError as error:
         print(f"{error}: making this step again", flush=True)
         return False
