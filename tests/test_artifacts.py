@@ -90,6 +90,17 @@ def test_a_killed_writers_temporary_goes_when_nobody_can_be_at_work_on_it(tmp_pa
     assert {file.name for file in tmp_path.iterdir()} == {"scores.csv", "scores.1234.csv", ".scores.csv", ".lock"}
 
 
+def test_writing_leaves_the_mask_of_the_process_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is of the whole process: while one thread changes it to read it, files of the others get the wrong permissions."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    calls: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "umask", lambda new: calls.append(new) or mask)
+        artifacts.write_text(tmp_path / "file.json", "{}")
+    assert calls == [] and (tmp_path / "file.json").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 def test_a_temporary_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
     """A killed job that linked a file leaves such a one; the next process may have its number."""
     kept = tmp_path / "kept.json"
@@ -136,6 +147,10 @@ def test_a_file_is_set_aside_once(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     path.write_text("half")
     assert artifacts.set_aside(path) == artifacts.set_aside(path) == tmp_path / "scores.csv.corrupt"
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.csv.corrupt"]
+    # One that was damaged in the same way may be a link to the same file.
+    os.link(tmp_path / "scores.csv.corrupt", path)
+    artifacts.set_aside(path)
     assert [file.name for file in tmp_path.iterdir()] == ["scores.csv.corrupt"]
     # A retry by the cluster finds it missing, and its log is the one that is read.
     with pytest.raises(PrunebenchError, match=r"no such file, since it was set aside as scores\.csv\.corrupt: run the workflow"):

@@ -309,6 +309,26 @@ def test_a_full_disk_is_one_line_also_where_the_log_is_on_it() -> None:
     assert run.stderr.startswith("prunebench: the log: disk full (No space left on device): ") and run.stderr.count("\n") == 1
 
 
+def test_a_delivered_network_is_left_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may have been put there by hand."""
+    monkeypatch.chdir(tmp_path)
+    replicate = Path("results/demo/digits/resnet20/replicate0")
+    network = replicate / "delivered/mine/draw0/blocks1"
+    network.mkdir(parents=True)
+    (network / "architecture.json").write_text("{")
+    job = settings("evaluate")
+    job = {**job, "chains": {"delivered/mine": {"draws": 1, "points": ["blocks1"]}}, "with_dense": False}
+    save_network(replicate / "dense", random_network(architecture()), architecture())
+    paths = ["--replicate", str(replicate), "--work", "results/demo/.work/evaluate", "--cache", "cache"]
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--settings", json.dumps(job), *paths])
+    message = capsys.readouterr().err
+    assert "architecture.json: corrupt" in message and "put a whole one in its place" in message
+    assert [file.name for file in network.iterdir()] == ["architecture.json"]
+
+
 @pytest.mark.parametrize("place", ["results/demo/digits", "networks", "results/another/digits", "results"])
 def test_only_a_corrupt_result_of_the_suite_is_set_aside(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

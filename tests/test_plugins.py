@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from prunebench import experiments, job_settings, plugins
+from prunebench.artifacts import sha256_of
 from prunebench.config import parse
 from prunebench.criteria import Criterion, find_criterion
 from prunebench.data import Dataset, find_dataset
@@ -106,6 +107,28 @@ def test_a_file_may_build_on_a_built_in_object(tmp_path: Path) -> None:
         "REVERSE = Criterion('reverse', FIRST.score, FIRST.needs, removes='highest')\n"
     )
     assert find_criterion(str(path)).name == "reverse"
+
+
+def test_jobs_run_again_when_a_file_that_a_criterion_combines_changes(tmp_path: Path) -> None:
+    part, vote = str(tmp_path / "part.py"), str(tmp_path / "vote.py")
+    Path(part).write_text("from prunebench.criteria import Criterion\nPART = Criterion('part', len)\n")
+    Path(vote).write_text(
+        f"from prunebench.criteria import Criterion\nVOTE = Criterion('vote', len, combines=({part!r}, 'cka'))\n"
+    )
+    chains = {"criteria": [vote]}
+    suite = parse(
+        {
+            "suite": "votes",
+            "experiments": [{"dataset": "digits", "model": "resnet20"}],
+            "schedules": {"one-shot": chains, "iterative": chains},
+            "operating_points": [{"blocks": 1}],
+            "evaluations": ["accuracy"],
+        },
+        "votes.yaml",
+    )
+    pair = suite, "digits", "resnet20", 0
+    for job in (job_settings.score_job(*pair), job_settings.chain_job(*pair, "iterative", "vote")):
+        assert job["files"] == {path: sha256_of(Path(path)) for path in (vote, part)}
 
 
 def test_a_file_that_raises_is_read_again_once_mended(tmp_path: Path) -> None:

@@ -189,6 +189,13 @@ def test_no_job_fails_by_its_progress_file(tmp_path: Path) -> None:
     assert (tmp_path / ".progress").read_text() == "a file where the folder should be"
 
 
+def test_no_job_fails_by_a_number_that_json_has_no_word_for(tmp_path: Path) -> None:
+    with recorded(tmp_path, "dense", quiet=True):
+        progress.found(train_accuracy=float("nan"))
+        progress.found(train_accuracy=10.0)
+        assert read_report(file_of(tmp_path)).train_accuracy == 10.0
+
+
 def test_no_job_fails_by_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -255,6 +262,9 @@ def test_chains_of_a_job_say_when_the_job_began(tmp_path: Path, said: list[Repor
 
 def test_a_corrupt_file_is_named_and_no_hindrance(tmp_path: Path) -> None:
     file_of(tmp_path).parent.mkdir()
+    file_of(tmp_path).write_text("[" * 100_000)
+    with recorded(tmp_path, "dense"):
+        assert read_report(file_of(tmp_path)).attempt == 1
     for text in ("{", "[]", '{"schema": 1}', '{"schema": 1, "stage": 3}'):
         file_of(tmp_path).write_text(text)
         with pytest.raises(PrunebenchError, match=str(file_of(tmp_path))):

@@ -31,7 +31,7 @@ from helpers import (
 from prunebench import evaluating, pruning, scoring, scoring_progress, stages
 from prunebench.config import OperatingPoint
 from prunebench.data import load_splits
-from prunebench.errors import PrunebenchError
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.jobs import ChainJob, RankJob
 from prunebench.models.files import load_architecture, load_network, save_network
 from prunebench.pruning import count_for, read_ranking
@@ -406,6 +406,57 @@ def test_a_ranking_of_ones_own_needs_no_scores_and_no_knowledge_of_constraints(t
         ("2", "stage2.block2", ""),
     ]
     assert [block for block, _ in read_ranking(ranking(path, BLOCKS, [6, 5, 4, 3, 2, 1]), BLOCKS)] == BLOCKS[::-1]
+
+
+def test_only_a_ranking_of_the_users_own_may_lack_its_last_lines_end(tmp_path: Path, made: Path) -> None:
+    path = ranking(tmp_path / "ranking.csv", BLOCKS)
+    path.write_text(path.read_text().rstrip("\n"))
+    assert [block for block, _ in read_ranking(path, BLOCKS)] == BLOCKS
+    with pytest.raises(CorruptFile):
+        read_ranking(path, BLOCKS, ours=True)
+    # What is damaged is named, and is no file to set aside: the user's rule may make the same again.
+    for damage in (b"", b"block,rank\n\0", b"block,rank\nstage1.block1\n"):
+        path.write_bytes(damage)
+        with pytest.raises(PrunebenchError, match=rf"^{path}: corrupt, .*; the rule that makes it") as error:
+            stages.one_shot(chain_job("one-shot", "my_own", {"blocks": 1}), made / "dense", [path], tmp_path, tmp_path)
+        assert not isinstance(error.value, CorruptFile)
+
+
+@pytest.mark.parametrize("key", ["epochs", "removed", "history", "energy", "validation_accuracy", "identity"])
+def test_a_step_whose_record_lacks_what_others_read_is_made_again(
+    tmp_path: Path, made: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = chain_job("iterative", "last", {"blocks": 2}, fine_tuning={**TRAINING, "epochs_per_block": 1})
+    iterative(made, tmp_path, job)
+    path = tmp_path / ".work/draw0/step1/training.json"
+    whole = content(path)
+    path.write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
+    shutil.rmtree(tmp_path / ".work/draw0/step2")
+    iterative(made, tmp_path, job)
+    assert f"{path}: lacks {key} (see docs/data-contracts.md): making this step again" in capsys.readouterr().out
+    assert content(path)[key] == whole[key]
+
+
+def test_scores_kept_by_other_code_of_a_part_are_not_used(tmp_path: Path, made: Path) -> None:
+    """A file combines a file that combines a file: any edit makes other scores."""
+    names = ["outer", "middle", "inner"]
+    paths = [str(tmp_path / f"{name}.py") for name in names]
+    for name, path, parts in zip(names, paths, [(paths[1],), (paths[2], "cka"), ()], strict=True):
+        Path(path).write_text(
+            "from prunebench.criteria import Criterion\n"
+            f"ONE = Criterion('{name}', lambda probe: range(len(probe.blocks)), combines={parts})\n"
+        )
+    job = score_job({paths[0]: 1})
+
+    def identity() -> str:
+        return stages.scoring_identity(job, made / "dense", BLOCKS, [paths[0]])
+
+    seen = {identity()}
+    for path in paths:
+        with open(path, "a") as file:
+            file.write("# edited\n")
+        seen.add(identity())
+    assert len(seen) == 4
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from helpers import DATA, DATASET, SAMPLE, OneKwh
-from prunebench import cli, evaluating, experiments, job_settings, stages
+from prunebench import cli, evaluating, experiments, job_settings, stages, verifying
 from prunebench.config import Suite, parse
-from prunebench.errors import CorruptFile
+from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.jobs import ChainJob, DenseJob, EvaluateJob, OracleJob, RankJob, ScoreJob
 from prunebench.oracle import oracle
 from prunebench.ranking import rank
@@ -173,8 +174,11 @@ def zeros(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [half, zeros, lambda path: path.write_bytes(b"")], ids=["half", "zeros", "empty"])
-def test_every_kind_of_file_is_read(results: Path, damage: Callable[[Path], object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_kind_of_file_is_read(
+    results: Path, tmp_path: Path, damage: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
     """All but the texts, of which half cannot be told from the whole."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(CONFIG))
     every = [path for path in sorted((results / "small").rglob("*")) if path.is_file() and ".work" not in path.parts]
     kinds: dict[str, Path] = {}
     for path in every:
@@ -185,7 +189,7 @@ def test_every_kind_of_file_is_read(results: Path, damage: Callable[[Path], obje
     for path in wanted:
         damage(path)
     with pytest.raises(SystemExit) as stop:
-        cli.main(["verify", str(results / "small"), "--set-aside"])
+        cli.main(["verify", str(results / "small"), "--set-aside", "--configfile", str(tmp_path / "small.yaml")])
     assert stop.value.code == 1
     said = capsys.readouterr().out
     assert {path for path in wanted if f"{path}: corrupt, " not in said} == set()
@@ -195,6 +199,46 @@ def test_every_kind_of_file_is_read(results: Path, damage: Callable[[Path], obje
     assert not any(path.exists() for path in wanted)
     assert all(path.with_name(f"{path.name}.corrupt").exists() for path in wanted)
     cli.main(["verify", str(results / "small")])
+
+
+def test_files_of_the_users_own_are_not_looked_at(
+    results: Path, suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, external = results / "small", CONFIG | {"external": {"rules": [str(tmp_path / "my.smk")], "rankings": ["mine"]}}
+    (tmp_path / "my.smk").touch()
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(external))
+    own = [small / name for name in ("notes/mine.csv", "notes/TODO.txt", "tables/mine.csv", f"{NAME}/scores.csv")]
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"" if path.suffix == ".txt" else b"half")
+    assert verify(small)[1] == []
+    # As a program may write it that knows nothing of line ends; networks were made from it.
+    ranking = small / PLACE / "one-shot/mine/draw0/ranking.csv"
+    shutil.copytree(small / PLACE / "one-shot/cka/draw0", ranking.parent)
+    ranking.write_text(ranking.read_text().rstrip("\n"))
+    with pytest.raises(SystemExit):
+        cli.main(["verify", str(small), "--set-aside"])
+    assert "--set-aside: give --configfile" in capsys.readouterr().err
+    cli.main(["verify", str(small), "--set-aside", "--configfile", str(tmp_path / "small.yaml")])
+    assert " corrupt" not in capsys.readouterr().out and all(path.exists() for path in [*own, ranking])
+    with pytest.raises(PrunebenchError, match="nothing that the config of suite 'small' makes"):
+        verify(small / "notes", suite)
+
+
+def test_a_file_that_vanishes_meanwhile_is_not_missed(results: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of the workflow deletes what it makes anew."""
+    gone = [results / "small" / name for name in (f"figures/accuracy_{NAME}_resnet20.png", "tables/removals.parquet")]
+    gone += [results / "small/tables/headline.md", results / "small" / PLACE / "dense/scores.csv"]
+    real = verifying._relations
+
+    def between(folder: Path, suite: Suite) -> Any:
+        for path in gone:
+            path.unlink()
+        return real(folder, suite)
+
+    monkeypatch.setattr(verifying, "_relations", between)
+    assert verify(results / "small", suite)[1] == []
+    assert not any(path.exists() for path in gone)
 
 
 @pytest.mark.parametrize("name", ["dense/architecture.json", "tables/results.parquet"])

@@ -18,6 +18,9 @@ from prunebench.errors import CorruptFile, DiskFull, PrunebenchError, lack_of_sp
 
 SCHEMA = 1
 DAY = 86400.0
+# Read once, while there is one thread: it can only be read by changing it, for the whole process.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.\d+(?P<suffix>(\.\w+)?)")
 
 
@@ -39,7 +42,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         # Some writers leave a file to its owner alone; results are for colleagues too, as far as the umask lets them.
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)
     except Exception as error:
         if reason := lack_of_space(error):
@@ -65,7 +68,11 @@ def set_aside(path: Path) -> Path:
     aside = path.with_name(f"{path.name}.corrupt")
     # Another job may have found it too.
     with suppress(FileNotFoundError):
-        os.replace(path, aside)
+        # One that was set aside before may be a link to the same file, and then renaming does nothing (rename(2)).
+        if aside.exists() and aside.samefile(path):
+            path.unlink()
+        else:
+            os.replace(path, aside)
     return aside
 
 
@@ -74,12 +81,6 @@ def not_there(path: Path) -> PrunebenchError:
     aside = path.with_name(f"{path.name}.corrupt")
     set_aside_before = f", since it was set aside as {aside.name}: run the workflow again" if aside.exists() else ""
     return PrunebenchError(f"{path}: no such file{set_aside_before}")
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> None:
@@ -150,8 +151,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     write_atomically(path, write)
 
 
-def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Iterable[str], ours: bool = True) -> list[dict[str, str]]:
     """Read a CSV table as one dictionary of strings for each row and check that ``columns`` are there.
+
+    Args:
+        path: The file.
+        columns: What has to be there; others may be.
+        ours: Whether the package wrote it, which ends every line; programs of users may leave out the last line's end.
 
     Raises:
         CorruptFile: the file is no UTF-8 CSV table, a row has too few or many fields, or the last line does not end.
@@ -169,7 +175,7 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     if "\0" in text:
         # As a node leaves files that goes down while the system still holds their ends.
         raise CorruptFile(path, "not a CSV table (it holds zero bytes)")
-    if not text.endswith("\n"):
+    if not text or (ours and not text.endswith("\n")):
         # Cut within its last number, a table would still read well.
         raise CorruptFile(path, "truncated: its last line does not end" if text else "empty")
     missing = [column for column in columns if column not in header]

@@ -276,6 +276,10 @@ def _verify(options: argparse.Namespace) -> None:
     from prunebench.config import read
     from prunebench.verifying import verify
 
+    if options.set_aside and not options.configfile:
+        raise PrunebenchError(
+            "--set-aside: give --configfile too, which says what the workflow makes anew; other files may be yours"
+        )
     files, corrupt = verify(options.folder, read(options.configfile) if options.configfile else None)
     for error in corrupt:
         print(f"{error}; set aside as {set_aside(error.path).name}" if options.set_aside else error)
@@ -492,10 +496,15 @@ def parser() -> argparse.ArgumentParser:
     whole = add("verify", _verify, "Read every result of a suite and name those that are damaged.", settings=False)
     whole.add_argument("folder", type=Path, help="results/<suite>")
     whole.add_argument(
-        "--set-aside", action="store_true", help="rename them to <name>.corrupt, so that the workflow makes them anew"
+        "--set-aside",
+        action="store_true",
+        help="rename them to <name>.corrupt, so that the workflow makes them anew; when nothing runs, and with --configfile",
     )
     whole.add_argument(
-        "--configfile", type=Path, metavar="PATH", help="the suite's config, to hold tables to the networks that it names"
+        "--configfile",
+        type=Path,
+        metavar="PATH",
+        help="the suite's config: what the workflow makes is read, and tables are held to the networks that it names",
     )
     plan = add("plan", _plan, "Say what a suite will take: jobs, hours, disk and memory by stage.", settings=False)
     plan.add_argument("config", type=Path, help="config/config.yaml; finished jobs are looked for in the working directory")
@@ -614,10 +623,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _set_aside(path: Path, options: argparse.Namespace) -> str:
     """Rename a corrupt file if it is a result of the suite that the command works for, and say what was done, or what to do."""
     from prunebench.artifacts import set_aside
+    from prunebench.planned import NETWORK
 
     # As the workflow calls commands: from its folder, so that results/<suite> begins every place that they write to.
     given = [vars(options).get(name) for name in ("out", "work", "replicate", "tables")]
     places = {place.parts[:2] for place in given if place and place.parts[:1] == ("results",)}
-    if len(path.parts) < 3 or path.parts[:2] not in places:
+    # A delivered network may have been put there by hand, or by a rule that makes the same bytes again.
+    delivered = path.parts[5:6] == ("delivered",) and path.name in NETWORK
+    if len(path.parts) < 3 or path.parts[:2] not in places or delivered:
         return "put a whole one in its place, or delete it if a run of the workflow makes it, and run again"
     return f"set aside as {set_aside(path).name}; run the same command again to make it anew"

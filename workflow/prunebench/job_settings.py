@@ -9,6 +9,7 @@ from typing import Any
 from prunebench import __version__
 from prunebench.artifacts import sha256_of
 from prunebench.config import EvaluationItem, Suite
+from prunebench.criteria import with_combined
 from prunebench.data import find_dataset
 from prunebench.evaluation import Evaluation
 from prunebench.experiments import (
@@ -80,7 +81,7 @@ def audit_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
     experiment = pairs(suite)[dataset, model].experiment
     return {
         **context(suite, dataset, model, replicate),
-        **files(experiment.dataset, experiment.model, *suite.audit.criteria),
+        **files(experiment.dataset, experiment.model, *with_combined(suite.audit.criteria)),
         "series": audited(suite, dataset, model),
         "criteria": suite.audit.criteria,
         "sample": (experiment.sample or suite.sample).model_dump(),
@@ -94,7 +95,7 @@ def score_job(suite: Suite, dataset: str, model: str, replicate: int | str) -> d
     repeats = scored(suite, experiment)
     return {
         **context(suite, dataset, model, replicate),
-        **files(experiment.dataset, experiment.model, *repeats),
+        **files(experiment.dataset, experiment.model, *with_combined(repeats)),
         "criteria": repeats,
         "sample": (experiment.sample or suite.sample).model_dump(),
         "constraints": suite.constraints.model_dump(),
@@ -133,7 +134,7 @@ def chain_job(suite: Suite, dataset: str, model: str, replicate: int | str, sche
     own = {"blocks_per_step": suite.schedules.iterative.blocks_per_step, "sample": sample.model_dump()}
     return {
         **context(suite, dataset, model, replicate),
-        **files(pair.experiment.dataset, pair.experiment.model, reference),
+        **files(pair.experiment.dataset, pair.experiment.model, *with_combined([reference])),
         **(own if schedule == "iterative" else {}),
         "schedule": schedule,
         "criterion": reference,

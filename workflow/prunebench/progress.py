@@ -154,7 +154,8 @@ class _Keeper:
     def _earlier(self) -> int:
         try:
             return read_report(self.path).attempt
-        except (PrunebenchError, OSError):
+        except Exception:
+            # Whatever is in the file, such as brackets without end (RecursionError), no job may fail by it.
             return 0
 
     def say(self, **changes: object) -> None:
@@ -168,7 +169,8 @@ class _Keeper:
     def write(self) -> None:
         """Write the file, or not: no job may fail, or its last words be lost, because a disk is full or a file system is away."""
         self.changed = False
-        with suppress(OSError):
+        # Also what JSON has no word for: an accuracy that is no number is ValueError.
+        with suppress(Exception):
             write_report(self.path, self.report.model_copy(update={"updated": time.time()}))
 
     def _keep(self) -> None:

@@ -34,6 +34,8 @@ from prunebench.training import Run, train
 
 WEIGHTS = "weights.safetensors"
 FILES = (WEIGHTS, "training.json", "architecture.json")
+OF_TRAINING = ("identity", "epochs", "removed", "validation_accuracy", "history", "energy")
+"""What later steps and jobs read of a step's ``training.json``."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def is_finished(step: Step, identity: str, with_weights: bool = True) -> bool:
             load_network(step.folder)
         elif step.before and step.architecture != step.before.architecture.without(step.removed):
             return False
-        training = read_json(step.folder / "training.json", ["identity", "validation_accuracy"])
+        training = read_json(step.folder / "training.json", OF_TRAINING)
     except PrunebenchError as error:
         print(f"{error}: making this step again", flush=True)
         return False
@@ -311,13 +313,18 @@ def read_ranking(path: Path, blocks: Sequence[str], others: Sequence[str] = (), 
         path: The file.
         blocks: The blocks that it has to rank.
         others: Blocks that it may rank too, since it need not know the constraints.
-        ours: Whether the stage ``rank`` wrote it, which leaves no block out.
+        ours: Whether the stage ``rank`` wrote it, which leaves no block out; another one is the user's, and never set aside.
 
     Raises:
-        CorruptFile: the file is damaged, or lacks blocks though it is ours.
-        PrunebenchError: a block is missing, unknown or there twice, or the ranks are not 1, 2, 3 ...
+        CorruptFile: the file is ours, and is damaged or lacks blocks.
+        PrunebenchError: it is damaged, a block is missing, unknown or there twice, or the ranks are not 1, 2, 3 ...
     """
-    rows = read_csv(path, ["block", "rank"])
+    try:
+        rows = read_csv(path, ["block", "rank"], ours)
+    except CorruptFile as error:
+        if ours:
+            raise
+        raise PrunebenchError(f"{error}; the rule that makes it, or you, have to write it anew") from None
     named = [row["block"] for row in rows]
     missing = [block for block in blocks if block not in named]
     twice = [block for block in dict.fromkeys(named) if named.count(block) > 1]

@@ -15,7 +15,7 @@ from prunebench import plugins, progress
 from prunebench.artifacts import fingerprint, read_csv, read_json, read_kept, sha256_of, write_csv, write_json
 from prunebench.config import Training
 from prunebench.consistency import check_vouched
-from prunebench.criteria import Criterion, find_criterion, order_of_removal
+from prunebench.criteria import Criterion, find_criterion, order_of_removal, with_combined
 from prunebench.data import Dataset, Split, SplitName, find_dataset, load_splits, normalisation, sample
 from prunebench.energy_meter import Energy, EnergyMeter
 from prunebench.errors import CorruptFile, PrunebenchError
@@ -166,13 +166,13 @@ def scoring_identity(
 ) -> str:
     """What the scores of a network's blocks depend on, as a digest: what was kept under another one is not used.
 
-    The criteria count for what they need, and for their code where it is the user's.
+    The criteria count for what they need, and for their code and that of what they combine where it is the user's.
     """
     settings = job.model_dump(include={"version", "dataset", "model", "threads", "data", "sample"})
     needs = needs_of([find_criterion(reference) for reference in references])
     return fingerprint(
         [settings, device_of(job.device), job.seed_for("sample"), list(blocks), sorted(needs), *others]
-        + [*network_digests(network), *plugin_digests(job.dataset, job.model, *references)]
+        + [*network_digests(network), *plugin_digests(job.dataset, job.model, *with_combined(references))]
     )
 
 

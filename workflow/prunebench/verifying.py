@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from prunebench.config import Suite
 from prunebench.consistency import Plan
 from prunebench.errors import CorruptFile, PrunebenchError
 from prunebench.models.files import load_architecture
+from prunebench.planned import TIDY, planned_jobs
+from prunebench.reporting import FIGURES, TABLES
 from prunebench.reporting.collect import LOSSES, check_rows
 from prunebench.surgery import Constraints
 
@@ -24,33 +27,58 @@ KEYS = {
     "scoring.json": ["criteria"],
     "oracle.json": ["epochs"],
 }
+WORD = "[A-Za-z0-9_-]+"
+NETWORK = rf"(architecture\.json|weights\.safetensors|training\.json|evaluations/{WORD}\.json)"
+CONTRACT = re.compile(
+    "|".join(
+        [
+            rf"{WORD}/{WORD}/replicate\d+/dense/({NETWORK}|(scores|oracle)\.csv|(scoring|oracle)\.json)",
+            rf"{WORD}/{WORD}/replicate\d+/{WORD}/{WORD}/draw\d+/({WORD}/{NETWORK}|(ranking|removals|scores)\.csv)",
+            rf"{WORD}/{WORD}/replicate\d+/delivered/{WORD}/(audit|audit_choices)\.csv",
+            rf"{WORD}/{WORD}/measured/{WORD}\.json",
+            rf"tables/({'|'.join([*TIDY, 'provenance', *TABLES])})\.(csv|parquet|md|tex|html)",
+            r"tables/robustbench\.json",
+            rf"figures/({'|'.join(FIGURES)})_{WORD}\.(png|pdf)",
+            r"paper/main\.tex",
+        ]
+    )
+)
+"""Results by their names below ``results/<suite>/`` (docs/data-contracts.md)."""
 
 
 def verify(folder: Path, suite: Suite | None = None) -> tuple[int, list[CorruptFile]]:
-    """Read every file below ``results/<suite>/``, but for work folders, and what was set aside.
+    """Read every result of a suite. Other files below ``results/<suite>/`` are the user's, and are not looked at.
 
     Args:
         folder: ``results/<suite>``.
-        suite: Its config. With it, tables of chains and audits are held to the networks that it names; without it nothing says
-            which of the networks that are there belong to them.
+        suite: Its config. With it, results are what the workflow makes of it, and tables of chains and audits are held to the
+            networks that it names. Without it they are what has the name of a result, also if a rule of the user's made it, and
+            nothing says which of the networks that are there belong to a table.
 
     Returns:
         The number of files that were read, and what is wrong with those that are corrupt.
 
     Raises:
-        PrunebenchError: there is no such folder.
+        PrunebenchError: there is no such folder, or nothing in it is of this config.
     """
     if not folder.is_dir():
         raise PrunebenchError(f"{folder}: no such folder; give results/<suite>")
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _passed_over(path.relative_to(folder))]
+    paths = _made(folder, suite) if suite else _named(folder)
+    if suite and not paths:
+        raise PrunebenchError(f"{folder}: nothing that the config of suite '{suite.suite}' makes; give results/{suite.suite}")
     looks = [(path, _look(path)) for path in paths]
-    looks += list(_relations(folder, suite)) if suite else []
+    if suite:
+        ours = set(paths)
+        looks += [(path, look) for path, look in _relations(folder, suite) if path in ours]
     found: dict[Path, CorruptFile] = {}
     for path, look in tqdm(looks, desc="verify", unit="file", disable=None):
         try:
             look(path)
         except CorruptFile as error:
             found.setdefault(error.path, error)
+        except FileNotFoundError:
+            # A job that runs meanwhile writes it anew.
+            continue
         except (PrunebenchError, ValueError) as error:
             # What reads well and is not what the contract says. Missing files are the workflow's affair.
             if path.is_file() and "no such file" not in str(error):
@@ -58,8 +86,17 @@ def verify(folder: Path, suite: Suite | None = None) -> tuple[int, list[CorruptF
     return len(paths), list(found.values())
 
 
-def _passed_over(path: Path) -> bool:
-    return path.suffix == ".corrupt" or any(part.startswith(".") for part in path.parts)
+def _made(folder: Path, suite: Suite) -> list[Path]:
+    """Files that the workflow makes for a suite and that are there."""
+    outputs = (Path(output).relative_to(Path("results", suite.suite)) for job in planned_jobs(suite) for output in job.outputs)
+    return sorted(folder / output for output in outputs if (folder / output).is_file())
+
+
+def _named(folder: Path) -> list[Path]:
+    """Files that have the names of results."""
+    return [
+        path for path in sorted(folder.rglob("*")) if CONTRACT.fullmatch(path.relative_to(folder).as_posix()) and path.is_file()
+    ]
 
 
 def _look(path: Path) -> Callable[[Path], object]:
@@ -106,6 +143,8 @@ def _parquet(path: Path) -> None:
 
     try:
         parquet.read_table(path)
+    except FileNotFoundError:
+        raise
     except (pyarrow.ArrowException, OSError) as error:
         raise CorruptFile(path, f"not a Parquet file ({error})") from None
 

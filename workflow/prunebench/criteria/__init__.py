@@ -6,7 +6,7 @@ A criterion gives every candidate block a score. A Python file that defines one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -59,6 +59,15 @@ class Criterion:
 def find_criterion(reference: str) -> Criterion:
     """The criterion that a name or the path of a Python file stands for."""
     return plugins.find(Criterion, "criteria", reference)
+
+
+def with_combined(references: Iterable[str]) -> list[str]:
+    """References and, behind them, those that the criteria in files combine, and so on: whose code such scores depend on."""
+    every = list(references)
+    for reference in every:  # the list grows: parts may have parts
+        if reference.endswith(".py"):
+            every += [part for part in find_criterion(reference).combines if part not in every]
+    return every
 
 
 def order_of_removal(blocks: Sequence[str], scores: Sequence[float], removes: str) -> list[str]:
