@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -38,3 +40,16 @@ def tables(folder: Path, suite: str = "drill") -> dict[str, bytes]:
     found = {path.stem: path.read_bytes() for path in (folder / "results" / suite / "tables").glob("*.csv")}
     assert {"results", "scores", "removals", "accuracy"} <= found.keys()
     return {name: content for name, content in found.items() if name not in MEASURED}
+
+
+def free_port(count: int) -> int:
+    """A port that is free, as are those after it; below those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        try:
+            for number in range(port, port + count):
+                with socket.socket() as one:
+                    one.bind(("127.0.0.1", number))
+            return port
+        except OSError:
+            continue

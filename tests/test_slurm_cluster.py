@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,25 +13,13 @@ from pathlib import Path
 import pytest
 
 import slurm_lab
+from drill import free_port
 from slurm_cluster import Cluster, ClusterError, Settings, main
 from slurm_files import MARK, cgroup_conf, gres_conf, slurm_conf, slurmdbd_conf
 from slurm_lab import check_link, missing_packages
 from slurm_processes import Daemon, environment, kill_at_once, pids, program, send, tree, wait_until
 
 slurm = pytest.mark.slurm
-
-
-def free_port(count: int) -> int:
-    """A port that is free, as are those after it; below those that the kernel gives to outgoing connections."""
-    while True:
-        port = random.randrange(20000, 32000)
-        try:
-            for number in range(port, port + count):
-                with socket.socket() as one:
-                    one.bind(("127.0.0.1", number))
-            return port
-        except OSError:
-            continue
 
 
 # --- pieces
