@@ -163,6 +163,8 @@ def test_without_root_it_says_so(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    # Where nothing is missing, nothing has to be installed, by whomever.
+    monkeypatch.setattr("slurm_cluster.missing_packages", lambda: ["munge"])
     assert main([*command.split(), *([] if command == "install" else ["--folder", str(tmp_path / "lab")])]) == 1
     assert "as root" in capsys.readouterr().err
     assert not (tmp_path / "lab").exists()
