@@ -280,7 +280,8 @@ def test_snakemake_is_killed(cluster: Cluster, undisturbed: dict[str, bytes], tm
 def test_the_disk_is_full(cluster: Cluster, undisturbed: dict[str, bytes], tmp_path: Path, moments: random.Random) -> None:
     folder = make_clone(tmp_path / "clone")
     (folder / "results").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder / "results"], check=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder / "results"], check=False).returncode:
+        pytest.skip("no small file system can be mounted here (a container without the right to)")
     try:
         run = Run(cluster, folder)
         at_random(run, moments)
