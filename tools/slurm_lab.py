@@ -244,7 +244,8 @@ class Cluster:
     def _start(self, daemon: Daemon, command: Sequence[str], ready: Callable[[], bool], port: int | None = None) -> None:
         """Start a daemon if it does not run, and wait until it answers."""
         if daemon.pid is None:
-            if port and taken(port):
+            # A database that was killed gives its port back when the system has done with its memory.
+            if port and not wait_until(lambda: not taken(port), 5):
                 raise ClusterError(
                     f"--port {self.settings.port}: {daemon.program} needs port {port}, which another program listens on"
                 )
