@@ -19,11 +19,12 @@ from typing import ClassVar, TypeVar
 import psutil
 import pytest
 
-from drill import environment, free_port, make_clone, tables
+from drill import environment, make_clone, tables
 from shared import REPOSITORY
-from slurm_cluster import Cluster, Settings
+from slurm_cluster import Cluster
 from slurm_lab import missing_packages
 
+# Marks, though the fixture skips too: a run to compare with would take a minute in vain.
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(os.geteuid() != 0, reason="a test cluster is started as root"),
@@ -34,18 +35,6 @@ pytestmark = [
 JOB_SECONDS = 12.0
 
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    # Sockets have short names, so not in pytest's deep folders.
-    folder = Path("/tmp") / f"slurm-drills-{os.getpid()}"
-    made = Cluster(Settings(folder=folder, port=free_port(8), link=False))
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down(purge=True)
 
 
 @pytest.fixture(autouse=True)

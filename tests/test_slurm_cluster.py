@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 import slurm_lab
-from drill import free_port
 from slurm_cluster import Cluster, ClusterError, Settings, main
 from slurm_files import MARK, cgroup_conf, gres_conf, slurm_conf, slurmdbd_conf
-from slurm_lab import check_link, missing_packages
+from slurm_lab import check_link
 from slurm_processes import Daemon, environment, kill_at_once, pids, program, send, tree, wait_until
 
 slurm = pytest.mark.slurm
@@ -180,21 +179,6 @@ def test_where_no_cluster_is_nothing_is_taken_down(
 
 
 # --- a real one
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to start SLURM")
-    if missing := missing_packages():
-        pytest.skip(f"needs SLURM: python tools/slurm_cluster.py install ({', '.join(missing)})")
-    folder = tmp_path_factory.mktemp("slurm")
-    cluster = Cluster(Settings(folder=folder, port=free_port(7), link=False))
-    try:
-        cluster.up()
-        yield cluster
-    finally:
-        cluster.down(purge=True)
 
 
 def submit(cluster: Cluster, command: str, *options: str) -> str:

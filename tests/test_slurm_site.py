@@ -22,6 +22,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from prunebench.config import read_section
 from prunebench.errors import PrunebenchError
+from prunebench.squeue import SlurmJob
 from snakemake_executor_plugin_slurm_site import Executor, ExecutorSettings, slurm
 from snakemake_executor_plugin_slurm_site.site import Site
 
@@ -41,7 +42,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 cat >$job/script
-echo "None|$name|$folder" >$job/rest
+echo "None|0:01|5:00|node1|$name|$folder" >$job/rest
 if [ -z "$fate" ]; then
     echo RUNNING >$job/state
     setsid sh -c 'echo $$ >'$job'/pid; sh '$job'/script && end=COMPLETED || end=FAILED; echo $end >'$job'/state' >$job/log 2>&1 &
@@ -324,7 +325,7 @@ def looks(*states: str, accounted: str = "", reason: str = "None") -> tuple[list
     verdicts = []
     for state in states:
         info.aux["missed"] = 0 if state else info.aux["missed"] + 1
-        job = slurm.Job("7", state, reason, "prunebench-x", "/") if state else None
+        job = SlurmJob("7", state, reason, "0:01", "5:00", "node1", "prunebench-x", "/") if state else None
         verdicts.append(executor.verdict(info, job, {"7": accounted} if accounted else {}))
     return verdicts, told
 
@@ -382,8 +383,11 @@ def test_submission_whose_answer_was_lost_is_found_again(monkeypatch: pytest.Mon
         calls.append(command[0])
         if command[0] == "sbatch":
             raise slurm.SlurmError("Batch job submission failed: Socket timed out on send/recv operation")
-        other = "8|RUNNING|None|prunebench-x|/elsewhere\n7|RUNNING|None|prunebench-y|{0}\n5|COMPLETED|None|prunebench-x|{0}\n"
-        return (other + "4|RUNNING|None|prunebench-x|{0}\n6|PENDING|None|prunebench-x|{0}\n").format(tmp_path)
+        # Elsewhere; of another name; ended; known already; and the one.
+        listed = [("8", "RUNNING", "x", "/elsewhere"), ("7", "RUNNING", "y", tmp_path), ("5", "COMPLETED", "x", tmp_path)]
+        listed += [("4", "RUNNING", "x", tmp_path), ("6", "PENDING", "x", tmp_path)]
+        lines = [f"{number}|{state}|None|0:01|5:00|node1|prunebench-{name}|{folder}" for number, state, name, folder in listed]
+        return "\n".join(lines) + "\n"
 
     monkeypatch.setattr(slurm, "ask", ask)
     executor = Executor.__new__(Executor)
@@ -518,7 +522,7 @@ def test_jobs_of_a_run_that_was_killed_do_not_outlive_it(tmp_path: Path, kill: s
         other = made.state / "99"
         other.mkdir()
         (other / "state").write_text("RUNNING\n")
-        (other / "rest").write_text("None|prunebench-all|/elsewhere\n")
+        (other / "rest").write_text("None|0:01|5:00|node1|prunebench-all|/elsewhere\n")
         first.send_signal(kill)
         assert first.wait(60) != 0
         assert made.cancelled() == ([] if kill == signal.SIGKILL else ["1"])

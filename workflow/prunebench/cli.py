@@ -209,7 +209,6 @@ def _collect(options: argparse.Namespace) -> None:
     from prunebench import experiments
     from prunebench.consistency import Plan
     from prunebench.reporting.collect import Asked, NetworkFolder, collect
-    from prunebench.surgery import Constraints
 
     suite = _suite(options.suite)
     networks: dict[NetworkFolder, list[str]] = {}
@@ -225,9 +224,8 @@ def _collect(options: argparse.Namespace) -> None:
                 oracles.append(place / "dense")
             for method in experiments.audited(suite, dataset, model):
                 audits.append(((suite.suite, dataset, model, replicate, method), place / "delivered" / method))
-    plan = Plan(Constraints(**suite.constraints.model_dump()), suite.schedules.iterative.blocks_per_step)
     number = len(suite.audit.criteria)
-    asked = Asked(oracles=oracles, audits=audits, choices=bool(number), criteria=number, plan=plan)
+    asked = Asked(oracles=oracles, audits=audits, choices=bool(number), criteria=number, plan=Plan.of(suite))
     collect(networks, measured, options.out, asked)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunebench.artifacts import read_json, sha256_of
+from prunebench.config import Suite
 from prunebench.errors import CorruptFile
 from prunebench.models import Architecture
 from prunebench.surgery import Constraints, candidates
@@ -27,6 +28,11 @@ class Plan:
 
     constraints: Constraints
     blocks_per_step: int
+
+    @classmethod
+    def of(cls, suite: Suite) -> Plan:
+        """What a suite's config says."""
+        return cls(Constraints(**suite.constraints.model_dump()), suite.schedules.iterative.blocks_per_step)
 
 
 def check_vouched(table: Path) -> None:
@@ -52,9 +58,7 @@ def check_scores(path: Path, rows: Sequence[Row], architecture: Architecture | N
     groups: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         groups.setdefault((row["criterion"], row["draw"]), []).append(row["block"])
-    wanted = list(dict.fromkeys(row["block"] for row in rows))
-    if architecture and plan:
-        wanted = candidates(architecture, plan.constraints)
+    wanted = _wanted(rows, architecture, plan)
     for (criterion, draw), blocks in groups.items():
         _same(path, f"{criterion}, draw {draw}", blocks, wanted)
 
@@ -67,9 +71,7 @@ def check_oracle(
     Raises:
         CorruptFile: a block is missing or there twice.
     """
-    wanted = list(dict.fromkeys(row["block"] for row in rows))
-    if architecture and plan:
-        wanted = candidates(architecture, plan.constraints)
+    wanted = _wanted(rows, architecture, plan)
     for length in dict.fromkeys((0, epochs)):
         blocks = [row["block"] for row in rows if row["fine_tuning_epochs"] == str(length)]
         _same(path, f"fine_tuning_epochs {length}", blocks, wanted)
@@ -174,6 +176,13 @@ def check_choices(path: Path, rows: Sequence[Row], audit: Sequence[Row], criteri
         raise CorruptFile(path, f"{len(names)} criteria, and the config names {criteria}")
     for step in steps:
         _same(path, f"step {step}", [row["criterion"] for row in rows if row["step"] == step], names, "criterion")
+
+
+def _wanted(rows: Sequence[Row], architecture: Architecture | None, plan: Plan | None) -> list[str]:
+    """All candidates; where these are not known, the blocks that have any row."""
+    if architecture and plan:
+        return candidates(architecture, plan.constraints)
+    return list(dict.fromkeys(row["block"] for row in rows))
 
 
 def _same(path: Path, where: str, found: Sequence[str], wanted: Sequence[str], what: str = "block") -> None:

@@ -80,6 +80,25 @@ def planned_jobs(suite: Suite) -> list[PlannedJob]:
     return sorted(every, key=lambda job: STAGES.index(job.stage))
 
 
+def external_files(suite: Suite) -> list[str]:
+    """The rankings and networks that rules of the user's own make for a suite."""
+    rankings = [f"one-shot/{name}" for name in suite.external.rankings]
+    networks = [f"delivered/{name}" for name in suite.external.networks]
+    files = []
+    for pair in experiments.pairs(suite):
+        place, followed = _Place(suite, *pair), experiments.chains(suite, *pair)
+        below = [f"{chain}/draw0/ranking.csv" for chain in rankings if chain in followed]
+        below += [
+            f"{chain}/draw0/{point}/{file}"
+            for chain in networks
+            if chain in followed
+            for point in followed[chain][1]
+            for file in NETWORK
+        ]
+        files += [f"{place.results(replicate)}/{file}" for replicate in range(suite.replicates) for file in below]
+    return files
+
+
 def _on_pairs(suite: Suite) -> Iterator[PlannedJob]:
     """The jobs of each dataset and model."""
     for pair in experiments.pairs(suite):

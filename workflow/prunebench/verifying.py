@@ -19,7 +19,6 @@ from prunebench.models.files import load_architecture
 from prunebench.planned import TIDY, planned_jobs
 from prunebench.reporting import FIGURES, TABLES
 from prunebench.reporting.collect import LOSSES, check_rows
-from prunebench.surgery import Constraints
 
 END_OF_PNG = b"IEND\xaeB`\x82"
 KEYS = {
@@ -162,7 +161,7 @@ def _text(path: Path) -> None:
 
 def _relations(folder: Path, suite: Suite) -> Iterator[tuple[Path, Callable[[Path], None]]]:
     """Tables, each with what holds it to the networks that the config says it belongs to."""
-    plan = Plan(Constraints(**suite.constraints.model_dump()), suite.schedules.iterative.blocks_per_step)
+    plan = Plan.of(suite)
     for dataset, model in experiments.pairs(suite):
         for replicate in range(suite.replicates):
             place = folder / dataset / model / f"replicate{replicate}"

@@ -6,7 +6,7 @@ rule collect:
         expand(
             "results/{suite}/tables/{table}.{format}",
             suite=SUITE.suite,
-            table=["results", "measured", "scores", "removals", "oracle", "audit_blocks", "audit_choices", "dense_networks"],
+            table=planned.TIDY,
             format=["csv", "parquet"],
         ),
         expand("results/{suite}/tables/provenance.csv", suite=SUITE.suite),

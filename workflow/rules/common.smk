@@ -19,8 +19,9 @@ os.environ.update(
 )
 
 from prunebench import config as suite_config
-from prunebench import experiments, job_settings, reporting
+from prunebench import experiments, job_settings, planned, reporting
 from prunebench.errors import PrunebenchError
+from prunebench.planned import NETWORK
 
 try:
     SUITE = suite_config.parse(config, ", ".join(map(str, workflow.configfiles)) or "--config")
@@ -32,12 +33,10 @@ PAIRS = experiments.pairs(SUITE)
 TABLES = reporting.shown(reporting.TABLES, experiments.subjects(SUITE))
 FIGURES = reporting.shown(reporting.FIGURES, experiments.subjects(SUITE))
 AUDITS = ["audit.csv", "audit_choices.csv"] if SUITE.audit.criteria else ["audit.csv"]
-NETWORK = ["architecture.json", "weights.safetensors"]
 # A job may use a GPU unless the suite says otherwise; locally this counts only under --resources gpu=N.
 GPUS = 0 if SUITE.device == "cpu" else 1
 # Not workflow.cores, which refuses commands that need no number of cores, such as --report.
 CORES = workflow.resource_settings.cores or os.cpu_count()
-REPLICATE = "results/{suite}/{dataset}/{model}/replicate{replicate}"
 
 
 wildcard_constraints:
@@ -187,11 +186,6 @@ def evaluation_jobs(per):
     ]
 
 
-def folders(pair):
-    """Folders of all networks of a replicate of an experiment, below the replicate's."""
-    return experiments.network_folders(SUITE, *pair)
-
-
 def audited_folders(pair):
     """Folders of the networks of an experiment that are audited, below the replicate's."""
     return [
@@ -199,49 +193,10 @@ def audited_folders(pair):
     ]
 
 
-def delivered(folder):
-    """Whether a network comes from outside of this workflow, so that only its pair of files is sure to be there."""
-    return folder.startswith("delivered/")
-
-
 def all_results():
-    """Every file that the tidy tables are made from, weights included."""
-    files = []
-    for pair in PAIRS:
-        dataset, model = pair
-        place = dict(
-            suite=SUITE.suite,
-            dataset=dataset,
-            model=model,
-            replicate=range(SUITE.replicates),
-        )
-        own = [folder for folder in folders(pair) if not delivered(folder)]
-        chained = {os.path.dirname(folder) for folder in own if folder != "dense"}
-        scored = {chain for chain in chained if chain.startswith("iterative/")}
-        # Without any criterion and without rules of the user's own, nothing reads scores.
-        scored |= {"dense"} if experiments.needs_scores(SUITE) else set()
-        files += expand(f"{REPLICATE}/{{folder}}/{{file}}", folder=folders(pair), file=NETWORK, **place)
-        for number in place["replicate"]:
-            for folder, names in experiments.evaluated(SUITE, dataset, model, number).items():
-                files += [experiment(pair, f"replicate{number}", folder, "evaluations", f"{name}.json") for name in names]
-        files += expand(f"{REPLICATE}/{{folder}}/training.json", folder=own, **place)
-        decided = [chain for chain in chained if chain.startswith(("one-shot/", "iterative/"))]
-        files += expand(f"{REPLICATE}/{{chain}}/removals.csv", chain=sorted(decided), **place)
-        files += expand(f"{REPLICATE}/{{chain}}/scores.csv", chain=sorted(scored), **place)
-        ranked = sorted(chain for chain in chained if chain.startswith("one-shot/"))
-        files += expand(f"{REPLICATE}/{{chain}}/ranking.csv", chain=ranked, **place)
-        scoring = ["scoring.json"] if experiments.needs_scores(SUITE) else []
-        oracle = ["oracle.csv", "oracle.json"] if experiments.asks_oracle(SUITE, PAIRS[pair].experiment) else []
-        files += expand(f"{REPLICATE}/dense/{{file}}", file=[*scoring, *oracle], **place)
-        files += expand(
-            f"{REPLICATE}/delivered/{{method}}/{{file}}", method=experiments.audited(SUITE, *pair), file=AUDITS, **place
-        )
-        files += expand(
-            "results/{suite}/{dataset}/{model}/measured/{name}.json",
-            name=experiments.measured(SUITE, dataset, model),
-            **place,
-        )
-    return sorted(set(files))
+    """Every file that the tidy tables are made from, weights included: what jobs on experiments make, ours and the user's own."""
+    made = [file for job in planned.planned_jobs(SUITE) if job.dataset for file in job.outputs]
+    return sorted([*made, *planned.external_files(SUITE)])
 
 
 def read_results():

@@ -65,7 +65,7 @@ for job in evaluation_jobs("architecture"):
             runtime=lambda wildcards, attempt: 240 * attempt,
         params:
             settings=lambda wildcards, job=job: settings("evaluate", job.pair, wildcards, job.group, job.batch),
-            experiment=lambda wildcards, job=job: experiment(job.pair),
+            experiment=subpath(output[0], ancestor=2),
             out=subpath(output[0], parent=True),
             work="results/{}/.work/{}/{}/measure".format(SUITE.suite, *job.pair),
         message:

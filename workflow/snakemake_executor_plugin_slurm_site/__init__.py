@@ -31,6 +31,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
+from prunebench.squeue import SlurmJob
 from snakemake_executor_plugin_slurm_site import slurm
 
 # The same as that of `make demo`. A kill frees it, where Snakemake's own would stay.
@@ -181,7 +182,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                     return job.number
         return None
 
-    def _look(self) -> dict[str, slurm.Job] | None:
+    def _look(self) -> dict[str, SlurmJob] | None:
         """The user's jobs in the queue; None as long as SLURM does not answer, which is told now and every ten minutes."""
         try:
             jobs = slurm.queue()
@@ -223,7 +224,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if waiting == len(active_jobs):
             self.pause = min(before * 1.5, longest)
 
-    def verdict(self, info: SubmittedJobInfo, job: slurm.Job | None, ended: dict[str, str]) -> str | None:
+    def verdict(self, info: SubmittedJobInfo, job: SlurmJob | None, ended: dict[str, str]) -> str | None:
         """In which state a job ended; GONE if nobody knows; None as long as it is to be waited for."""
         if job is None:
             state = ended.get(info.external_jobid, "GONE")

@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from prunebench.squeue import FORMAT, SlurmJob, parse
 
 # https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES; all others are on the way.
 FAILED = {"BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"}
@@ -39,17 +40,6 @@ class SlurmError(Exception):
         return bool(LATER.search(str(self)))
 
 
-@dataclass(frozen=True)
-class Job:
-    """A line of squeue."""
-
-    number: str
-    state: str
-    reason: str
-    name: str
-    folder: str
-
-
 def ask(*command: str, text: str = "", seconds: float = 120) -> str:
     """What a command prints.
 
@@ -71,10 +61,9 @@ def ask(*command: str, text: str = "", seconds: float = 120) -> str:
     return done.stdout
 
 
-def queue() -> dict[str, Job]:
+def queue() -> dict[str, SlurmJob]:
     """The user's jobs by number, those that ended some minutes ago (MinJobAge) too."""
-    lines = ask("squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r|%j|%Z").splitlines()
-    jobs = [Job(*line.strip().split("|", 4)) for line in lines if line.count("|") >= 4]
+    jobs = parse(ask("squeue", "--me", "--noheader", "--states=all", f"--format={FORMAT}"))
     return {job.number: job for job in jobs}
 
 
@@ -134,7 +123,7 @@ def cancel_left(prefix: str, folder: str, seconds: float = 120, step: float = 2)
         SlurmError: they do not go.
     """
 
-    def left() -> list[Job]:
+    def left() -> list[SlurmJob]:
         ours = [job for job in queue().values() if job.name.startswith(prefix) and os.path.realpath(job.folder) == folder]
         # Snakemake may itself be at work in a job, whatever its name.
         return [job for job in ours if job.state not in FINAL and job.number != os.environ.get("SLURM_JOB_ID")]
