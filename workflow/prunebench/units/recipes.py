@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from prunebench.units import GROUPS, Group
+from prunebench.units import Group
 
 Rule = Literal["epsilon", "zplus", "gamma", "alpha2beta1"]
 RULES: tuple[Rule, ...] = ("epsilon", "zplus", "gamma", "alpha2beta1")
@@ -50,6 +50,6 @@ class Recipe:
         return asdict(self)
 
     @classmethod
-    def uniform(cls, rule: Rule, **others: Any) -> Recipe:
+    def uniform(cls, rule: Rule, magnitude: bool = True) -> Recipe:
         """One rule everywhere."""
-        return cls(**dict.fromkeys(GROUPS, rule), **others)
+        return cls(rule, rule, rule, rule, magnitude=magnitude)
